@@ -1,0 +1,161 @@
+package broker
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/credbroker/cred/keystore"
+	"github.com/credbroker/cred/scopes"
+)
+
+// attach puts the root key of a provider into a request. It is the only place
+// where a key is in the clear, and the only caller of Secret.Reveal. It returns
+// the mask that hides the key in whatever comes back.
+func (h hand) attach(out *http.Request, provider string, auth scopes.Auth) (*mask, error) {
+	secret, err := h.keys.Secret(provider)
+	if errors.Is(err, keystore.ErrNotFound) {
+		return nil, &Refusal{Code: UpstreamFailed, Detail: fmt.Sprintf("there is no key for %s; the owner adds it with: cred key add %[1]s", provider)}
+	}
+	if err != nil {
+		return nil, &Refusal{Code: UpstreamFailed, Detail: "the keystore does not answer; the owner sees why with: cred doctor", Err: err}
+	}
+	key := secret.Reveal()
+	switch auth.Type {
+	case scopes.Bearer:
+		out.Header.Set("Authorization", "Bearer "+key)
+	case scopes.Header:
+		out.Header.Set(auth.In, key)
+	case scopes.Basic:
+		out.SetBasicAuth(auth.User, key)
+	case scopes.Query:
+		q := out.URL.Query()
+		q.Set(auth.In, key)
+		out.URL.RawQuery = q.Encode()
+	default:
+		return nil, fmt.Errorf("no way to attach a key: %q", auth.Type)
+	}
+	return newMask(key, auth.User+":"+key), nil
+}
+
+// A mask hides texts in what a provider answers, as they are and as they would
+// be written in JSON, in a URL and in base64 at any alignment. It replaces them
+// by asterisks of the same length, so that lengths stay true.
+type mask struct {
+	hidden  [][]byte
+	longest int
+}
+
+// minHidden is the length under which a form of a key is too short to be told
+// from ordinary text.
+const minHidden = 6
+
+func newMask(secrets ...string) *mask {
+	m := new(mask)
+	for _, s := range secrets {
+		quoted, _ := json.Marshal(s)
+		forms := []string{s, strings.Trim(string(quoted), `"`), url.QueryEscape(s), url.PathEscape(s)}
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			for pad := range 3 {
+				// The characters that mix with what stands before and after
+				// the key are left out.
+				e := enc.EncodeToString([]byte(strings.Repeat("\x00", pad) + s))
+				forms = append(forms, e[min(len(e), []int{0, 2, 3}[pad]):max(0, len(e)-1)])
+			}
+		}
+		for _, f := range forms {
+			if len(f) >= minHidden && !bytes.Contains(bytes.Join(m.hidden, []byte{0}), []byte(f)) {
+				m.hidden = append(m.hidden, []byte(f))
+				m.longest = max(m.longest, len(f))
+			}
+		}
+	}
+	return m
+}
+
+// hide masks every occurrence in b, in place.
+func (m *mask) hide(b []byte) {
+	for _, h := range m.hidden {
+		for rest := b; ; {
+			i := bytes.Index(rest, h)
+			if i < 0 {
+				break
+			}
+			for j := range h {
+				rest[i+j] = '*'
+			}
+			rest = rest[i+len(h):]
+		}
+	}
+}
+
+func (m *mask) text(s string) string {
+	b := []byte(s)
+	m.hide(b)
+	return string(b)
+}
+
+// reader masks a stream. It holds back no more than what may be the beginning
+// of a hidden text.
+func (m *mask) reader(r io.ReadCloser) io.ReadCloser { return &maskedReader{mask: m, from: r} }
+
+type maskedReader struct {
+	*mask
+	from io.ReadCloser
+	buf  []byte // read, and masked up to ready
+	done int    // of buf: given away
+	read int    // of buf: may be given away
+	err  error
+}
+
+// Read implements [io.Reader].
+func (r *maskedReader) Read(p []byte) (int, error) {
+	for r.done == r.read {
+		if r.err != nil {
+			return 0, r.err
+		}
+		r.fill(len(p))
+	}
+	n := copy(p, r.buf[r.done:r.read])
+	r.done += n
+	return n, nil
+}
+
+// fill reads once and masks what it has.
+func (r *maskedReader) fill(want int) {
+	kept := copy(r.buf, r.buf[r.done:])
+	r.buf = r.buf[:kept]
+	if need := kept + max(want, 512); cap(r.buf) < need {
+		r.buf = append(make([]byte, 0, need), r.buf...)
+	}
+	n, err := r.from.Read(r.buf[kept:cap(r.buf)])
+	r.buf, r.err = r.buf[:kept+n], err
+	r.hide(r.buf)
+	r.done, r.read = 0, len(r.buf)
+	if err == nil {
+		r.read -= r.heldBack()
+	}
+}
+
+// heldBack is the length of the longest end of buf with which a hidden text
+// begins.
+func (r *maskedReader) heldBack() int {
+	for n := min(len(r.buf), r.longest-1); n > 0; n-- {
+		tail := r.buf[len(r.buf)-n:]
+		for _, h := range r.hidden {
+			if len(h) > n && bytes.HasPrefix(h, tail) {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+// Close implements [io.Closer].
+func (r *maskedReader) Close() error { return r.from.Close() }

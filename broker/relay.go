@@ -1,0 +1,122 @@
+package broker
+
+import (
+	"context"
+	"crypto/rand"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/credbroker/cred/broker/audit"
+	"github.com/credbroker/cred/scopes"
+)
+
+// relay carries one call from an agent to its provider. Its two halves cannot
+// do each other's work: the judge decides and has no way to a secret, the hand
+// holds the secret and has nothing left to decide. The log is the door between
+// them: the hand needs the Pending that only Begin makes, and Begin gives one
+// only when the judgement is on disk.
+func (b *Broker) relay(w http.ResponseWriter, r *http.Request, id string) error {
+	s, err := b.config.settings()
+	if err != nil {
+		return b.misconfigured(id, r, err)
+	}
+	ctx, stop := context.WithCancel(r.Context())
+	defer stop()
+	var to upstream
+	j := b.judge.judge(ctx, id, s, w, r)
+	if j.Verdict == scopes.Allow {
+		if ctx, stop, err = b.leases.during(ctx, j.Lease.ID); err != nil {
+			j = j.refused(&Refusal{Code: BadLease, Detail: err.Error()})
+		} else if to, err = s.target(b.judge.catalog, j.Call.Provider); err != nil {
+			j = j.refused(err)
+		}
+		defer stop()
+	}
+	if j.Verdict != scopes.Allow {
+		if err := b.audit.Append(j.entry(), false); err != nil {
+			return &Refusal{Code: Unaudited, Err: err}
+		}
+		return j.refusal()
+	}
+	pending, err := b.audit.Begin(j.entry(), j.changes())
+	if err != nil {
+		return &Refusal{Code: Unaudited, Err: err}
+	}
+	began := time.Now()
+	resp, err := b.hand.send(ctx, j.Call, to, pending)
+	if err != nil {
+		pending.End(outcome(0, 0, began, err))
+		return failed(ctx, err)
+	}
+	w.Header().Set("Cred-Call", id)
+	n, err := deliver(ctx, w, resp)
+	pending.End(outcome(resp.StatusCode, n, began, err))
+	if err != nil {
+		// The answer has begun and cannot become a refusal. Ending the
+		// connection in the middle tells the agent that it is not whole.
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+// lookup sends a call of the broker's own on behalf of the call parent, to
+// place a resource. It is logged like every other.
+func (b *Broker) lookup(ctx context.Context, parent string, s *Settings, call scopes.Call) ([]byte, error) {
+	to, err := s.target(b.judge.catalog, call.Provider)
+	if err != nil {
+		return nil, err
+	}
+	pending, err := b.audit.Begin(audit.Entry{
+		Kind: audit.KindLookup, ID: newID(), Parent: parent, Provider: string(call.Provider), Method: call.Method, Path: call.Path,
+		Body: audit.Digest(call.Body), Verdict: scopes.Allow.String(), Why: "the broker asks where a resource lives",
+	}, false)
+	if err != nil {
+		return nil, &Refusal{Code: Unaudited, Err: err}
+	}
+	began := time.Now()
+	status, body, err := b.hand.fetch(ctx, call, to, pending)
+	pending.End(outcome(status, int64(len(body)), began, err))
+	switch {
+	case err != nil:
+		return nil, failed(ctx, err)
+	case status != http.StatusOK:
+		return nil, &Refusal{Code: UpstreamFailed, Detail: "the provider answers " + http.StatusText(status)}
+	}
+	return body, nil
+}
+
+func outcome(status int, n int64, began time.Time, err error) audit.Entry {
+	e := audit.Entry{Status: status, Bytes: n, Micros: time.Since(began).Microseconds()}
+	if err != nil {
+		e.Error = err.Error()
+	}
+	return e
+}
+
+// failed is what the agent is told when the hand came back empty.
+func failed(ctx context.Context, err error) *Refusal {
+	switch cause := context.Cause(ctx); {
+	case cause == errLeaseEnded || cause == errLeaseRevoked:
+		return &Refusal{Code: BadLease, Detail: cause.Error() + " while the call was under way; it may have happened"}
+	case cause != nil:
+		return &Refusal{Code: UpstreamFailed, Detail: "the call was given up; it may have happened", Err: err}
+	}
+	if r := refuseWith(err); r.Code != Internal {
+		return r
+	}
+	return &Refusal{Code: UpstreamFailed, Detail: "the provider did not answer; the call may have happened", Err: err}
+}
+
+// misconfigured logs a call that was refused because the owner's file is wrong.
+func (b *Broker) misconfigured(id string, r *http.Request, err error) error {
+	refusal := &Refusal{Code: Misconfigured, Detail: err.Error()}
+	if err := b.audit.Append(audit.Entry{Kind: audit.KindCall, ID: id, Method: clip(r.Method, 16), Verdict: scopes.Deny.String(),
+		Code: string(Misconfigured), Why: err.Error()}, false); err != nil {
+		return &Refusal{Code: Unaudited, Err: err}
+	}
+	return refusal
+}
+
+// newID returns an id for a call. Ids of one broker do not repeat.
+func newID() string { return "c_" + strings.ToLower(rand.Text()[:20]) }
