@@ -15,7 +15,8 @@ import (
 // Limits of what is read from an agent.
 const (
 	maxHeader   = 32 << 10
-	maxBody     = 1 << 20 // a body that decides is read whole, or refused; never cut
+	hardHeader  = 256 << 10 // beyond it the server ends the connection before anybody can say why
+	maxBody     = 1 << 20   // a body that decides is read whole, or refused; never cut
 	readTimeout = 30 * time.Second
 )
 
@@ -38,6 +39,10 @@ func accept(r *http.Request, catalog *scopes.Catalog) (call scopes.Call, token s
 			return call, "", &Refusal{Code: Malformed, Detail: fmt.Sprintf("header %s is given %d times", name, len(r.Header[name]))}
 		}
 	}
+	if n := headerSize(r); n > maxHeader {
+		return call, "", &Refusal{Code: Malformed, status: http.StatusRequestHeaderFieldsTooLarge,
+			Detail: fmt.Sprintf("the request line and headers have %d bytes: at most %d", n, maxHeader)}
+	}
 	provider, path, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	d, err := catalog.Describe(scopes.Provider(provider))
 	if err != nil {
@@ -48,6 +53,16 @@ func accept(r *http.Request, catalog *scopes.Catalog) (call scopes.Call, token s
 		Provider: d.Name, Method: r.Method, Path: "/" + path, Query: r.URL.RawQuery, Header: r.Header,
 	})
 	return call, findToken(r, d), err
+}
+
+func headerSize(r *http.Request) int {
+	n := len(r.RequestURI)
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return n
 }
 
 func join[S ~string](ss []S) string {

@@ -76,7 +76,10 @@ var dropped = []string{
 	"Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data",
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+// bufferSize is how much of an answer is read at once.
+const bufferSize = 32 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
 // deliver copies an answer to the agent. It flushes after every read of a
 // stream, so that events arrive when they happen. What it returns goes into the

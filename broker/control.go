@@ -349,9 +349,13 @@ func (d doors) ownerStatus(ctx context.Context, c caller, _ empty) (Status, erro
 	return s, err
 }
 
-// minKey is the length under which a key cannot be told from ordinary text,
-// and so could not be masked when a provider echoes it.
-const minKey = 8
+// A key with fewer characters cannot be told from ordinary text, and one with
+// more does not fit, in its longest spelling, into the buffer in which answers
+// are searched. Neither could be masked when a provider echoes it.
+const (
+	minKey = 8
+	maxKey = 4 << 10
+)
 
 func (d doors) putKey(_ context.Context, c caller, in KeyRequest) (empty, error) {
 	p, err := d.judge.catalog.Describe(scopes.Provider(c.path("provider")))
@@ -360,6 +364,8 @@ func (d doors) putKey(_ context.Context, c caller, in KeyRequest) (empty, error)
 		return empty{}, &Refusal{Code: Malformed, Detail: strings.TrimPrefix(err.Error(), scopes.ErrUnclassified.Error()+": ")}
 	case len(in.Key) < minKey:
 		return empty{}, &Refusal{Code: Malformed, Detail: fmt.Sprintf("the key has %d characters: at least %d are needed to tell it from ordinary text", len(in.Key), minKey)}
+	case len(in.Key) > maxKey:
+		return empty{}, &Refusal{Code: Malformed, Detail: fmt.Sprintf("the key has %d bytes: at most %d", len(in.Key), maxKey)}
 	case strings.ContainsFunc(in.Key, func(r rune) bool { return r < 0x20 || r == 0x7f }):
 		return empty{}, &Refusal{Code: Malformed, Detail: "the key holds a line break or another control character; it would not fit into a header"}
 	}

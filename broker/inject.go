@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ func (h hand) attach(out *http.Request, provider string, auth scopes.Auth) (*mas
 		return nil, &Refusal{Code: UpstreamFailed, Detail: "the keystore does not answer; the owner sees why with: cred doctor", Err: err}
 	}
 	key := secret.Reveal()
+	if len(key) < minKey || len(key) > maxKey {
+		return nil, &Refusal{Code: UpstreamFailed, Detail: fmt.Sprintf("the key for %s could not be masked when it is echoed; the owner replaces it with: cred key add %[1]s", provider)}
+	}
 	switch auth.Type {
 	case scopes.Bearer:
 		out.Header.Set("Authorization", "Bearer "+key)
@@ -45,7 +49,7 @@ func (h hand) attach(out *http.Request, provider string, auth scopes.Auth) (*mas
 }
 
 // A mask hides texts in what a provider answers, as they are and as they would
-// be written in JSON, in a URL and in base64 at any alignment. It replaces them
+// be written in JSON, in a URL, in hexadecimal and in base64 at any alignment. It replaces them
 // by asterisks of the same length, so that lengths stay true.
 type mask struct {
 	hidden  [][]byte
@@ -59,8 +63,9 @@ const minHidden = 6
 func newMask(secrets ...string) *mask {
 	m := new(mask)
 	for _, s := range secrets {
-		quoted, _ := json.Marshal(s)
-		forms := []string{s, strings.Trim(string(quoted), `"`), url.QueryEscape(s), url.PathEscape(s)}
+		quoted, _ := json.Marshal(s) // a string: it cannot fail
+		forms := []string{s, string(quoted[1 : len(quoted)-1]), strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `"`, `\"`),
+			url.QueryEscape(s), url.PathEscape(s), hex.EncodeToString([]byte(s))}
 		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			for pad := range 3 {
 				// The characters that mix with what stands before and after
@@ -103,43 +108,43 @@ func (m *mask) text(s string) string {
 
 // reader masks a stream. It holds back no more than what may be the beginning
 // of a hidden text.
-func (m *mask) reader(r io.ReadCloser) io.ReadCloser { return &maskedReader{mask: m, from: r} }
+func (m *mask) reader(r io.ReadCloser) io.ReadCloser {
+	return &maskedReader{mask: m, from: r, space: buffers.Get().(*[]byte)}
+}
 
+// A maskedReader is read and closed by one goroutine.
 type maskedReader struct {
 	*mask
-	from io.ReadCloser
-	buf  []byte // read, and masked up to ready
-	done int    // of buf: given away
-	read int    // of buf: may be given away
-	err  error
+	from  io.ReadCloser
+	space *[]byte // of buf, from the pool; longer than any hidden text
+	buf   []byte  // what was read, masked
+	done  int     // of buf: given away
+	ready int     // of buf: may be given away
+	err   error
 }
 
 // Read implements [io.Reader].
 func (r *maskedReader) Read(p []byte) (int, error) {
-	for r.done == r.read {
-		if r.err != nil {
-			return 0, r.err
-		}
-		r.fill(len(p))
+	for r.done == r.ready && r.err == nil {
+		r.fill()
 	}
-	n := copy(p, r.buf[r.done:r.read])
+	if r.done == r.ready {
+		return 0, r.err
+	}
+	n := copy(p, r.buf[r.done:r.ready])
 	r.done += n
 	return n, nil
 }
 
 // fill reads once and masks what it has.
-func (r *maskedReader) fill(want int) {
-	kept := copy(r.buf, r.buf[r.done:])
-	r.buf = r.buf[:kept]
-	if need := kept + max(want, 512); cap(r.buf) < need {
-		r.buf = append(make([]byte, 0, need), r.buf...)
-	}
-	n, err := r.from.Read(r.buf[kept:cap(r.buf)])
-	r.buf, r.err = r.buf[:kept+n], err
+func (r *maskedReader) fill() {
+	kept := copy(*r.space, r.buf[r.done:])
+	n, err := r.from.Read((*r.space)[kept:])
+	r.buf, r.err = (*r.space)[:kept+n], err
 	r.hide(r.buf)
-	r.done, r.read = 0, len(r.buf)
+	r.done, r.ready = 0, len(r.buf)
 	if err == nil {
-		r.read -= r.heldBack()
+		r.ready -= r.heldBack()
 	}
 }
 
@@ -158,4 +163,12 @@ func (r *maskedReader) heldBack() int {
 }
 
 // Close implements [io.Closer].
-func (r *maskedReader) Close() error { return r.from.Close() }
+func (r *maskedReader) Close() error {
+	if r.space != nil {
+		buffers.Put(r.space)
+		r.space, r.buf, r.done, r.ready, r.err = nil, nil, 0, 0, errClosed
+	}
+	return r.from.Close()
+}
+
+var errClosed = errors.New("the answer was closed")

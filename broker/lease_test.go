@@ -104,7 +104,7 @@ func TestForgedTokens(t *testing.T) {
 		"wider scope":               sign(ed, key.Signer, header, with(claims, map[string]any{"scope": "powerdns/zones:delete@production"})),
 		"id of nobody":              sign(ed, key.Signer, header, with(claims, map[string]any{"jti": "l_none"})),
 		"no id":                     sign(ed, key.Signer, header, with(claims, map[string]any{"jti": nil})),
-		"edited claims":             pieces[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(fmt.Sprintf("%s", mustJSON(claims)), "staging", "production", 1))) + "." + pieces[2],
+		"edited claims":             pieces[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(string(mustJSON(claims)), "staging", "production", 1))) + "." + pieces[2],
 		"no signature":              pieces[0] + "." + pieces[1] + ".",
 		"two pieces":                pieces[0] + "." + pieces[1],
 		"padded signature":          good + "==",

@@ -233,8 +233,13 @@ func TestHostIsChecked(t *testing.T) {
 // TestOversizedHeader holds that headers are bounded.
 func TestOversizedHeader(t *testing.T) {
 	w := newWorld(t)
-	if a := w.call("", "GET", stagingZone, "", "X-API-Key: "+strings.Repeat("x", 64<<10)); a.status != 431 {
-		t.Errorf("got %d", a.status)
+	for _, size := range []int{64 << 10, 128 << 10} {
+		if a := w.call("", "GET", stagingZone, "", "X-API-Key: "+strings.Repeat("x", size)); a.status != 431 || a.code != "malformed" {
+			t.Errorf("%d bytes: got %+v", size, a)
+		}
+	}
+	if a := w.call("", "GET", stagingZone, "", "X-API-Key: "+strings.Repeat("x", 1<<20)); a.status != 431 {
+		t.Errorf("a mebibyte: got %d", a.status)
 	}
 }
 

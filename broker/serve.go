@@ -107,9 +107,9 @@ func (b *Broker) serve(ctx context.Context, o ServeOptions, relay net.Listener) 
 	}
 	errorLog := slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug)
 	servers := []*http.Server{
-		{Handler: b, MaxHeaderBytes: maxHeader, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: errorLog},
-		{Handler: d.agent(), MaxHeaderBytes: maxHeader, ReadTimeout: readTimeout, ConnContext: withPeer, ErrorLog: errorLog},
-		{Handler: d.owner(), MaxHeaderBytes: maxHeader, ReadTimeout: readTimeout, ConnContext: withPeer, ErrorLog: errorLog},
+		{Handler: b, MaxHeaderBytes: hardHeader, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: errorLog},
+		{Handler: d.agent(), MaxHeaderBytes: hardHeader, ReadTimeout: readTimeout, ConnContext: withPeer, ErrorLog: errorLog},
+		{Handler: d.owner(), MaxHeaderBytes: hardHeader, ReadTimeout: readTimeout, ConnContext: withPeer, ErrorLog: errorLog},
 	}
 	failed := make(chan error, len(servers))
 	for i, l := range []net.Listener{relay, agent, owner} {

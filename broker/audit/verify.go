@@ -504,41 +504,18 @@ func (l *Log) recover(o Options) (rec Recovery, heal healed, err error) {
 		return rec, heal, err
 	}
 	heal.since = l.now().Add(-max(o.Recent, 0)).UTC()
-	newest := -1
-	for i, d := range days {
-		if d.log {
-			newest = i
-		}
-	}
-	start := max(0, newest)
-	for start > 0 && days[start-1].day >= heal.since.Format(time.DateOnly) {
-		start--
-	}
-	w := &walk{dir: l.dir, keys: note.VerifierList(l.key)}
+	start, newest := recentDays(days, heal.since)
+	calls := openCalls{byID: map[string]Entry{}}
+	w := &walk{dir: l.dir, keys: note.VerifierList(l.key), line: calls.line}
 	if err := w.begin(days[:start]); err != nil {
 		return rec, heal, err
 	}
 
-	open := map[string]Entry{}
-	var order []string
 	var end *walk
 	var broken []Problem
 	for i, d := range days[start:] {
 		var found []Problem
 		w.report = func(p Problem) { found = append(found, p) }
-		w.line = func(_ int64, p *parsed) {
-			switch {
-			case p == nil:
-			case p.Kind == KindStart:
-				clear(open)
-				order = nil
-			case p.Kind == KindOutcome:
-				delete(open, p.ID)
-			case p.awaits() && len(open) < maxUnfinished:
-				open[p.ID] = p.Entry
-				order = append(order, p.ID)
-			}
-		}
 		if err := w.walkDay(d, start+i >= newest); err != nil {
 			return rec, heal, err
 		}
@@ -571,30 +548,81 @@ func (l *Log) recover(o Options) (rec Recovery, heal healed, err error) {
 	if len(broken) > 0 {
 		rec.Broken = Report{Problems: broken[:1], More: len(broken) - 1}.Err()
 	}
-	for _, id := range order {
-		if e, ok := open[id]; ok {
-			rec.Unfinished = append(rec.Unfinished, e)
-			delete(open, id)
-		}
-	}
-
+	rec.Unfinished = calls.inOrder()
 	if end == nil {
 		return rec, heal, nil
 	}
-	d := days[newest].day
-	path := filepath.Join(l.dir, d+logExt)
+	return rec, heal, l.resume(days[newest].day, end)
+}
+
+// recentDays says from where on the log is walked: from the day of since, or from
+// the newest file of lines when that is older, because the log goes on behind it.
+// newest is the index of that file's day, or -1. Any day after it has nothing but
+// checkpoints.
+func recentDays(days []dayFiles, since time.Time) (start, newest int) {
+	newest = -1
+	for i, d := range days {
+		if d.log {
+			newest = i
+		}
+	}
+	start = max(0, newest)
+	for start > 0 && days[start-1].day >= since.Format(time.DateOnly) {
+		start--
+	}
+	return start, newest
+}
+
+// openCalls are the calls since the last start that have no outcome. A start
+// clears those before it, because the Open that came before that start named them.
+type openCalls struct {
+	byID  map[string]Entry
+	order []string // ids in order of lines, of calls that have ended too
+}
+
+// line takes one line of the log; it is the line of a walk.
+func (c *openCalls) line(_ int64, p *parsed) {
+	switch {
+	case p == nil:
+	case p.Kind == KindStart:
+		clear(c.byID)
+		c.order = nil
+	case p.Kind == KindOutcome:
+		delete(c.byID, p.ID)
+	case p.awaits() && len(c.byID) < maxUnfinished:
+		c.byID[p.ID] = p.Entry
+		c.order = append(c.order, p.ID)
+	}
+}
+
+// inOrder hands the calls over. It takes each one away, because an id that was
+// used twice is in the order twice.
+func (c *openCalls) inOrder() (calls []Entry) {
+	for _, id := range c.order {
+		if e, ok := c.byID[id]; ok {
+			calls = append(calls, e)
+			delete(c.byID, id)
+		}
+	}
+	return calls
+}
+
+// resume opens the newest file and puts the writer and the sealer at its end, as
+// the walk has found it. Neither of them runs yet, so it takes no lock.
+func (l *Log) resume(day string, end *walk) error {
+	path := filepath.Join(l.dir, day+logExt)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
-		return rec, heal, err
+		return err
 	}
-	l.w = tip{f: l.wrapped(f), day: d, path: path, size: end.size, seq: end.seq, prev: end.prev, before: end.prevFile}
+	l.w = tip{f: l.wrapped(f), day: day, path: path, size: end.size, seq: end.seq, prev: end.prev, before: end.prevFile}
 	l.w.tree.copy(&end.tree)
-	l.s.day, l.s.signed = d, end.signed
-	l.todo.f, l.todo.day = l.w.f, d
+	l.s.day, l.s.signed = day, end.signed
+	l.todo.f, l.todo.day = l.w.f, day
 	l.todo.tree.copy(&end.tree)
 	// What a dead process wrote may not be on the disk yet.
 	l.todo.dirty, l.todo.since = true, time.Now()
-	return rec, heal, nil
+	return nil
 }
 
 // begin finds the end of what comes before the days to be walked.
