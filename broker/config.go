@@ -126,7 +126,9 @@ func ParseSettings(data []byte, catalog *scopes.Catalog) (*Settings, error) {
 		p := f.Provider[name]
 		up, err := newUpstream(catalog, name, p.BaseURL, p.Auth, p.AllowHTTP)
 		if err != nil {
-			return nil, at(fmt.Errorf("provider.%s%w", name, err), "provider", string(name))
+			err = fmt.Errorf("provider.%s%w", name, err)
+			key, _, _ := strings.Cut(err.Error(), ":")
+			return nil, at(err, strings.Split(key, ".")...)
 		}
 		s.provider[name] = up
 	}
@@ -185,6 +187,22 @@ func isLoopback(host string) bool {
 		return ip.IsLoopback()
 	}
 	return host == "localhost"
+}
+
+// Configured reports whether the owner has written a section for a provider.
+func (s *Settings) Configured(name scopes.Provider) bool {
+	_, ok := s.provider[name]
+	return ok
+}
+
+// BaseURL returns the address of a provider's API, or "" where the owner has to
+// set one.
+func (s *Settings) BaseURL(catalog *scopes.Catalog, name scopes.Provider) string {
+	up, err := s.target(catalog, name)
+	if err != nil {
+		return ""
+	}
+	return up.base.String()
 }
 
 // target returns where a provider's calls go, or a refusal that says what the

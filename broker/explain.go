@@ -76,7 +76,7 @@ func (g judge) explain(ctx context.Context, s *Settings, in ExplainRequest) (Exp
 		return refused(err)
 	}
 	if len(held) == 0 { // a lease for this provider, so that meaning goes on
-		call, acts, err := g.meaning(ctx, newID(), s, call, scopes.Set{{Provider: call.Provider}})
+		call, acts, err := g.meaning(ctx, behalf{call: newID()}, s, call, scopes.Set{{Provider: call.Provider}})
 		e.tell(call, acts)
 		if err != nil {
 			return refused(err)
@@ -87,7 +87,7 @@ func (g judge) explain(ctx context.Context, s *Settings, in ExplainRequest) (Exp
 		e.decide(s.Policy.Decide(scopes.Question{Held: held, Acts: acts}))
 		return e, nil
 	}
-	call, acts, err := g.meaning(ctx, newID(), s, call, held)
+	call, acts, err := g.meaning(ctx, behalf{call: newID()}, s, call, held)
 	e.tell(call, acts)
 	if err != nil {
 		return refused(err)

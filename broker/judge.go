@@ -47,7 +47,7 @@ func (g judge) judge(ctx context.Context, id string, s *Settings, w http.Respons
 	if len(body) > 0 {
 		call.Body = body
 	}
-	j.Call, j.Acts, err = g.meaning(ctx, id, s, call, j.Lease.Scopes)
+	j.Call, j.Acts, err = g.meaning(ctx, behalf{id, j.Lease.ID, j.Lease.Subject}, s, call, j.Lease.Scopes)
 	if err != nil {
 		return j.refused(err)
 	}
@@ -82,7 +82,7 @@ func (g judge) who(token string) (Lease, error) {
 // meaning says what call would do and where, and gives the call in the one
 // spelling in which it may be sent. A lease for other providers ends here: the
 // provider is asked nothing on its behalf.
-func (g judge) meaning(ctx context.Context, id string, s *Settings, call scopes.Call, held scopes.Set) (scopes.Call, []scopes.Act, error) {
+func (g judge) meaning(ctx context.Context, who behalf, s *Settings, call scopes.Call, held scopes.Set) (scopes.Call, []scopes.Act, error) {
 	canonical, acts, err := g.catalog.Classify(call)
 	if err != nil {
 		return call, nil, err
@@ -90,7 +90,7 @@ func (g judge) meaning(ctx context.Context, id string, s *Settings, call scopes.
 	if !serves(held, call.Provider) {
 		return canonical, acts, &Refusal{Code: Denied, Detail: fmt.Sprintf("the lease is for %s, not for %s", held, call.Provider)}
 	}
-	acts, err = g.place.acts(ctx, id, s, acts)
+	acts, err = g.place.acts(ctx, who, s, acts)
 	return canonical, acts, err
 }
 

@@ -14,11 +14,14 @@ import (
 type placer struct {
 	catalog *scopes.Catalog
 	now     func() time.Time
-	ask     func(ctx context.Context, parent string, s *Settings, call scopes.Call) ([]byte, error)
+	ask     func(ctx context.Context, who behalf, s *Settings, call scopes.Call) ([]byte, error)
 
 	mu    sync.Mutex
 	cache map[string]located
 }
+
+// behalf says for which call of which lease a look-up is made.
+type behalf struct{ call, lease, subject string }
 
 // located is what a look-up answered, and when.
 type located struct {
@@ -37,14 +40,14 @@ const (
 
 // acts gives the acts of a call with their environments. One id that lives in
 // two environments is two acts. What cannot be placed is refused.
-func (p *placer) acts(ctx context.Context, id string, s *Settings, acts []scopes.Act) ([]scopes.Act, error) {
+func (p *placer) acts(ctx context.Context, who behalf, s *Settings, acts []scopes.Act) ([]scopes.Act, error) {
 	var placed []scopes.Act
 	fresh := map[string][][]scopes.Key{} // look-ups of this call, so that ten acts on one id ask once
 	for _, a := range acts {
 		var keys [][]scopes.Key
 		if a.Place.Reach == scopes.ByLookup {
 			var err error
-			if keys, err = p.lookup(ctx, id, s, a, fresh); err != nil {
+			if keys, err = p.lookup(ctx, who, s, a, fresh); err != nil {
 				return acts, err
 			}
 		}
@@ -57,7 +60,7 @@ func (p *placer) acts(ctx context.Context, id string, s *Settings, acts []scopes
 	return placed, nil
 }
 
-func (p *placer) lookup(ctx context.Context, id string, s *Settings, a scopes.Act, fresh map[string][][]scopes.Key) ([][]scopes.Key, error) {
+func (p *placer) lookup(ctx context.Context, who behalf, s *Settings, a scopes.Act, fresh map[string][][]scopes.Key) ([][]scopes.Key, error) {
 	// The settings are part of the key: they say which places are asked.
 	key := fmt.Sprintf("%s %s %q %q %q", s.digest, a.Provider, a.Place.Lookup, a.Place.ID, a.Place.By)
 	if keys, ok := fresh[key]; ok {
@@ -70,7 +73,7 @@ func (p *placer) lookup(ctx context.Context, id string, s *Settings, a scopes.Ac
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	keys, err := p.askProvider(ctx, id, s, a)
+	keys, err := p.askProvider(ctx, who, s, a)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +96,7 @@ func (p *placer) cached(key string) [][]scopes.Key {
 	return nil
 }
 
-func (p *placer) askProvider(ctx context.Context, id string, s *Settings, a scopes.Act) ([][]scopes.Key, error) {
+func (p *placer) askProvider(ctx context.Context, who behalf, s *Settings, a scopes.Act) ([][]scopes.Key, error) {
 	if p.ask == nil {
 		return nil, fmt.Errorf("%w: %s %s needs a look-up at %s, and no broker is running", scopes.ErrUnplaced, a.Operation, a.ID, a.Provider)
 	}
@@ -106,7 +109,7 @@ func (p *placer) askProvider(ctx context.Context, id string, s *Settings, a scop
 			if page == l.MaxPages() {
 				return nil, fmt.Errorf("%w: the provider's answer has more than %d pages", scopes.ErrUnplaced, page)
 			}
-			answer, err := p.ask(ctx, id, s, call)
+			answer, err := p.ask(ctx, who, s, call)
 			if err != nil {
 				r := refuseWith(err)
 				return nil, &Refusal{Code: r.Code, Detail: fmt.Sprintf("looking up where %s is: %s", a.Place.ID, r.Detail), Err: r.Err}

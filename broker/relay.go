@@ -60,15 +60,15 @@ func (b *Broker) relay(w http.ResponseWriter, r *http.Request, id string) error 
 	return nil
 }
 
-// lookup sends a call of the broker's own on behalf of the call parent, to
-// place a resource. It is logged like every other.
-func (b *Broker) lookup(ctx context.Context, parent string, s *Settings, call scopes.Call) ([]byte, error) {
+// lookup sends a call of the broker's own on behalf of an agent's, to place a
+// resource. It is logged like every other.
+func (b *Broker) lookup(ctx context.Context, who behalf, s *Settings, call scopes.Call) ([]byte, error) {
 	to, err := s.target(b.judge.catalog, call.Provider)
 	if err != nil {
 		return nil, err
 	}
 	pending, err := b.audit.Begin(audit.Entry{
-		Kind: audit.KindLookup, ID: newID(), Parent: parent, Provider: string(call.Provider), Method: call.Method, Path: call.Path,
+		Kind: audit.KindLookup, ID: newID(), Parent: who.call, Lease: who.lease, Subject: who.subject, Provider: string(call.Provider), Method: call.Method, Path: call.Path,
 		Body: audit.Digest(call.Body), Verdict: scopes.Allow.String(), Why: "the broker asks where a resource lives",
 	}, false)
 	if err != nil {

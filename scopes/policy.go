@@ -130,6 +130,8 @@ func (p Policy) decide(q Question, a Act) (Verdict, string) {
 	switch rule := p.Rule(s); {
 	case a.Environment == Nowhere || a.Action == 0:
 		return Deny, fmt.Sprintf("%s: cannot tell which environment this is in", a)
+	case !q.Held.Covers(s) && rule == Deny:
+		return Deny, fmt.Sprintf("%s %s: the lease does not cover it, and the owner's policy permits no lease that would", a.what(), s)
 	case !q.Held.Covers(s):
 		return Deny, fmt.Sprintf("%s %s: the lease does not cover it", a.what(), s)
 	case rule == Hold && q.Approved:

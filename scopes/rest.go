@@ -434,14 +434,19 @@ func describeWhen(c condition) string {
 	var words []string
 	for _, ref := range slices.Sorted(maps.Keys(c.When)) {
 		name := strings.Replace(ref, "each.", c.Each+".", 1)
-		switch vals := strings.Join(c.When[ref], ", "); vals {
-		case "*":
-			words = append(words, name+" is given")
-		case "-":
-			words = append(words, name+" is not given")
-		default:
-			words = append(words, name+" is "+vals)
+		var is []string
+		for _, v := range c.When[ref] {
+			switch v {
+			case "*":
+				v = "given"
+			case "-":
+				v = "not given"
+			case "[]":
+				v = "empty"
+			}
+			is = append(is, v)
 		}
+		words = append(words, name+" is "+strings.Join(is, " or "))
 	}
 	return strings.Join(words, " and ")
 }

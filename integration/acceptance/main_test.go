@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -271,10 +270,15 @@ func kill9(ts *testscript.TestScript, neg bool, args []string) {
 	if filepath.Base(exe) != "cred" {
 		ts.Fatalf("process %d is %s", pid, exe)
 	}
-	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
-	for began := time.Now(); syscall.Kill(pid, 0) == nil && time.Since(began) < 5*time.Second; {
-		time.Sleep(10 * time.Millisecond)
+	process, err := os.FindProcess(pid)
+	ts.Check(err)
+	ts.Check(process.Kill())
+	for began := time.Now(); time.Since(began) < 5*time.Second; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/exe", pid)); err != nil {
+			return
+		}
 	}
+	ts.Fatalf("process %d does not end", pid)
 }
 
 // replace is "replace FILE OLD NEW": it edits a file in place, as an attacker
