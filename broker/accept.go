@@ -24,7 +24,7 @@ const (
 // without its body, and the token that stands where the provider's own key
 // would. It refuses what does not come straight from a program on this machine.
 func accept(r *http.Request, catalog *scopes.Catalog) (call scopes.Call, token string, err error) {
-	if r.Method == http.MethodConnect || r.URL.Host != "" {
+	if r.Method == http.MethodConnect || r.URL.Host != "" || r.URL.Scheme != "" || r.URL.Opaque != "" {
 		return call, "", &Refusal{Code: Malformed, Detail: "this is no proxy: send the request to http://HOST/PROVIDER/PATH"}
 	}
 	if !isLocalHost(r.Host) {
@@ -52,6 +52,9 @@ func accept(r *http.Request, catalog *scopes.Catalog) (call scopes.Call, token s
 	call, err = scopes.NewCall(scopes.Request{
 		Provider: d.Name, Method: r.Method, Path: "/" + path, Query: r.URL.RawQuery, Header: r.Header,
 	})
+	if err != nil { // for the log
+		call = scopes.Call{Provider: d.Name, Method: clip(r.Method, 16), Path: clip("/"+path, maxStranger)}
+	}
 	return call, findToken(r, d), err
 }
 
@@ -114,20 +117,19 @@ func findToken(r *http.Request, d scopes.Description) string {
 	return ""
 }
 
-// readBody reads the whole body, or refuses it.
+// readBody reads the whole body, or refuses it. Only once it is read may the
+// agent take its time: until then a deadline holds, refused or not.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	rc := http.NewResponseController(w)
 	if r.Body == nil || r.Body == http.NoBody {
-		return nil, nil
+		return nil, rc.SetReadDeadline(time.Time{})
 	}
 	tooLarge := &Refusal{Code: Malformed, status: http.StatusRequestEntityTooLarge,
 		Detail: fmt.Sprintf("the body is larger than %d bytes and must be read whole", maxBody)}
 	if r.ContentLength > maxBody {
 		return nil, tooLarge
 	}
-	// A deadline that cannot be set is one of a test's recorder.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
@@ -135,5 +137,5 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	case err != nil:
 		return nil, &Refusal{Code: Malformed, Detail: "the body ended before it was complete", Err: err}
 	}
-	return body, nil
+	return body, rc.SetReadDeadline(time.Time{})
 }

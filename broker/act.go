@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,10 @@ func (h hand) send(ctx context.Context, call scopes.Call, to upstream, proof *au
 	if err != nil {
 		return nil, errors.New(mask.text(err.Error()))
 	}
+	if resp.StatusCode < 200 || resp.StatusCode > 599 {
+		resp.Body.Close()
+		return nil, fmt.Errorf("the provider answers the status %d, which is none of an answer", resp.StatusCode)
+	}
 	if e := resp.Header.Get("Content-Encoding"); e != "" {
 		// The transport asks for gzip and undoes it. Another encoding was not
 		// asked for, and in it the key could not be seen.
@@ -69,11 +74,12 @@ func (h hand) send(ctx context.Context, call scopes.Call, to upstream, proof *au
 	return resp, nil
 }
 
-// dropped are the response headers that belong to the hop, or that would hand
-// the agent a session of the owner's.
+// dropped are the response headers that belong to the hop, that would hand the
+// agent a session of the owner's, or that are the broker's own.
 var dropped = []string{
 	"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 	"Set-Cookie", "Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data",
+	"Cred-Call", "Cred-Refusal", // only the broker says these
 }
 
 // bufferSize is how much of an answer is read at once.
@@ -86,16 +92,19 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return 
 // log; the answer may have been cut.
 func deliver(ctx context.Context, w http.ResponseWriter, resp *http.Response) (n int64, err error) {
 	defer resp.Body.Close()
+	rc := http.NewResponseController(w)
+	// An agent that does not read would hold its answer open beyond the lease.
+	cut := context.AfterFunc(ctx, func() { _ = rc.SetWriteDeadline(time.Now()) })
+	defer cut()
 	for name, values := range resp.Header {
-		w.Header()[name] = values
-	}
-	for _, name := range dropped {
-		w.Header().Del(name)
+		if !slices.Contains(dropped, name) {
+			w.Header()[name] = values
+		}
 	}
 	w.WriteHeader(resp.StatusCode)
 	flush := func() error { return nil }
 	if resp.ContentLength < 0 {
-		flush = http.NewResponseController(w).Flush
+		flush = rc.Flush
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)

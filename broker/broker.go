@@ -22,7 +22,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/credbroker/cred/broker/audit"
 	"github.com/credbroker/cred/keystore"
@@ -52,6 +55,9 @@ type Broker struct {
 	store  *keystore.Store
 	now    func() time.Time
 	log    *slog.Logger
+
+	strangers *rate.Limiter // how many calls without a lease are logged
+	uncounted atomic.Int64  // those that were not, since the last that was
 }
 
 // Names of the signing keys in the keystore.
@@ -87,6 +93,8 @@ func New(p Parts) (*Broker, error) {
 		store:  p.Store,
 		now:    p.Now,
 		log:    p.Log,
+
+		strangers: rate.NewLimiter(strangersPerSecond, strangersAtOnce),
 	}
 	settings, err := b.config.settings()
 	if err != nil {
@@ -138,9 +146,13 @@ func (b *Broker) configChanged(s *Settings, err error) {
 // ServeHTTP is the relay.
 func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := newID()
-	if err := b.relay(w, r, id); err != nil {
+	err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTimeout))
+	if err == nil {
+		err = b.relay(w, r, id)
+	}
+	if err != nil {
 		refusal := refuseWith(err)
-		if refusal.Err != nil {
+		if refusal.Err != nil && refusal.httpStatus() >= 500 {
 			b.log.Warn("refused", "call", id, "code", refusal.Code, "why", refusal.Err)
 		}
 		w.Header().Set("Cred-Call", id)

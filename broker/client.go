@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 
@@ -29,12 +30,23 @@ var ErrNotRunning = errors.New("no broker is running")
 func NewClient(h Home) *Client {
 	through := func(path string) *http.Client {
 		return &http.Client{Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return new(net.Dialer).DialContext(ctx, "unix", path)
-			},
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialOwn(ctx, path) },
 		}}
 	}
 	return &Client{through(h.agentSocket()), through(h.ownerSocket()), h.lockFile()}
+}
+
+// dialOwn connects to a socket behind which is a process of this user. Somebody
+// else's could have been put where a broker's is looked for, to be given keys.
+func dialOwn(ctx context.Context, path string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if peer, err := peerOf(c); err != nil || peer.UID != os.Getuid() {
+		return nil, errors.Join(fmt.Errorf("%s is served by another user; nothing was said to it", path), err, c.Close())
+	}
+	return c, nil
 }
 
 // Close gives back the connections.

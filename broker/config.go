@@ -245,27 +245,48 @@ func (c *config) settings() (*Settings, error) {
 		return nil, err
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.read && same(c.seen, info) {
+		defer c.mu.Unlock()
 		return c.now, c.err
 	}
-	data, err := os.ReadFile(c.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		data, err = nil, nil
+	now, err := c.load(info)
+	changed := c.changed
+	c.seen, c.read, c.now, c.err = info, true, now, err
+	c.mu.Unlock()
+	if changed != nil {
+		changed(now, err)
 	}
-	if err == nil {
-		c.now, err = ParseSettings(data, c.catalog)
+	return now, err
+}
+
+// maxConfig bounds the file, in bytes.
+const maxConfig = 1 << 20
+
+// load reads the file, of which info is a look. A file that was there and has
+// gone is an error: without it a looser policy would count.
+func (c *config) load(info fs.FileInfo) (*Settings, error) {
+	var data []byte
+	switch {
+	case info == nil && c.seen != nil:
+		return nil, fmt.Errorf("%s has gone; put it back, or start the broker anew to go without", c.path)
+	case info == nil:
+	case !info.Mode().IsRegular() || info.Size() > maxConfig:
+		return nil, fmt.Errorf("%s is no ordinary file of at most %d bytes", c.path, maxConfig)
+	default:
+		if err := ownFile(c.path, info); err != nil {
+			return nil, err
+		}
+		var err error
+		if data, err = os.ReadFile(c.path); err != nil {
+			return nil, err
+		}
 	}
+	s, err := ParseSettings(data, c.catalog)
 	if err != nil {
-		c.now, err = nil, fmt.Errorf("%s: %w", c.path, err)
-	} else {
-		c.now.digest = audit.Digest(data)
+		return nil, fmt.Errorf("%s: %w", c.path, err)
 	}
-	c.seen, c.read, c.err = info, true, err
-	if c.changed != nil {
-		c.changed(c.now, err)
-	}
-	return c.now, c.err
+	s.digest = audit.Digest(data)
+	return s, nil
 }
 
 // same reports whether two looks at a path saw the same content. A file that is

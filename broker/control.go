@@ -361,11 +361,13 @@ func (d doors) putKey(_ context.Context, c caller, in KeyRequest) (empty, error)
 	p, err := d.judge.catalog.Describe(scopes.Provider(c.path("provider")))
 	switch {
 	case err != nil:
-		return empty{}, &Refusal{Code: Malformed, Detail: strings.TrimPrefix(err.Error(), scopes.ErrUnclassified.Error()+": ")}
+		return empty{}, &Refusal{Code: Malformed, Detail: err.Error()}
 	case len(in.Key) < minKey:
 		return empty{}, &Refusal{Code: Malformed, Detail: fmt.Sprintf("the key has %d characters: at least %d are needed to tell it from ordinary text", len(in.Key), minKey)}
 	case len(in.Key) > maxKey:
 		return empty{}, &Refusal{Code: Malformed, Detail: fmt.Sprintf("the key has %d bytes: at most %d", len(in.Key), maxKey)}
+	case strings.TrimSpace(in.Key) != in.Key:
+		return empty{}, &Refusal{Code: Malformed, Detail: "the key begins or ends with white space; give it as the provider printed it"}
 	case strings.ContainsFunc(in.Key, func(r rune) bool { return r < 0x20 || r == 0x7f }):
 		return empty{}, &Refusal{Code: Malformed, Detail: "the key holds a line break or another control character; it would not fit into a header"}
 	}

@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/credbroker/cred/keystore"
@@ -45,7 +47,7 @@ func (h hand) attach(out *http.Request, provider string, auth scopes.Auth) (*mas
 	default:
 		return nil, fmt.Errorf("no way to attach a key: %q", auth.Type)
 	}
-	return newMask(key, auth.User+":"+key), nil
+	return newMask(key), nil
 }
 
 // A mask hides texts in what a provider answers, as they are and as they would
@@ -60,28 +62,67 @@ type mask struct {
 // from ordinary text.
 const minHidden = 6
 
-func newMask(secrets ...string) *mask {
+func newMask(key string) *mask {
 	m := new(mask)
-	for _, s := range secrets {
-		quoted, _ := json.Marshal(s) // a string: it cannot fail
-		forms := []string{s, string(quoted[1 : len(quoted)-1]), strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), `"`, `\"`),
-			url.QueryEscape(s), url.PathEscape(s), hex.EncodeToString([]byte(s))}
-		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-			for pad := range 3 {
-				// The characters that mix with what stands before and after
-				// the key are left out.
-				e := enc.EncodeToString([]byte(strings.Repeat("\x00", pad) + s))
-				forms = append(forms, e[min(len(e), []int{0, 2, 3}[pad]):max(0, len(e)-1)])
-			}
-		}
-		for _, f := range forms {
-			if len(f) >= minHidden && !bytes.Contains(bytes.Join(m.hidden, []byte{0}), []byte(f)) {
-				m.hidden = append(m.hidden, []byte(f))
-				m.longest = max(m.longest, len(f))
-			}
+	m.add(key)
+	m.add(hex.EncodeToString([]byte(key)))
+	m.add(strings.ToUpper(hex.EncodeToString([]byte(key))))
+	for pad := range 3 {
+		// The characters that mix with what stands before and after the key
+		// are left out. The padding stands for what is before it, such as the
+		// user name of basic authentication.
+		e := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:pad] + key))
+		e = e[min(len(e), []int{0, 2, 3}[pad]):max(0, len(e)-1)]
+		m.add(e)
+		m.add(strings.NewReplacer("+", "-", "/", "_").Replace(e))
+	}
+	if strings.ContainsFunc(key, isSyntax) {
+		for _, f := range spellings(key) {
+			m.add(f)
 		}
 	}
 	return m
+}
+
+// isSyntax reports whether some format writes r in another way.
+func isSyntax(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_' && r != '.'
+}
+
+func (m *mask) add(form string) {
+	if len(form) < minHidden || slices.ContainsFunc(m.hidden, func(h []byte) bool { return string(h) == form }) {
+		return
+	}
+	m.hidden = append(m.hidden, []byte(form))
+	m.longest = max(m.longest, len(form))
+}
+
+// spellings are the ways in which programs write a text with special characters
+// inside another: JSON of several habits, URLs in both cases, HTML.
+func spellings(s string) []string {
+	quoted, _ := json.Marshal(s) // a string: it cannot fail
+	inJSON := string(quoted[1 : len(quoted)-1])
+	simple := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)
+	forms := []string{
+		inJSON, strings.ReplaceAll(inJSON, "/", `\/`), simple, strings.ReplaceAll(simple, "/", `\/`),
+		html.EscapeString(s), strings.NewReplacer("&#34;", "&quot;", "&#39;", "&apos;").Replace(html.EscapeString(s)),
+	}
+	component := strings.NewReplacer("+", "%20", "%21", "!", "%27", "'", "%28", "(", "%29", ")", "%2A", "*").Replace(url.QueryEscape(s))
+	for _, f := range []string{url.QueryEscape(s), url.PathEscape(s), component} {
+		forms = append(forms, f, lowerEscapes(f))
+	}
+	return forms
+}
+
+// lowerEscapes writes %2F as %2f.
+func lowerEscapes(s string) string {
+	b := []byte(s)
+	for i := 0; i+2 < len(b); i++ {
+		if b[i] == '%' {
+			copy(b[i+1:], bytes.ToLower(b[i+1:i+3]))
+		}
+	}
+	return string(b)
 }
 
 // hide masks every occurrence in b, in place.

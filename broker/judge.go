@@ -28,30 +28,36 @@ type judgement struct {
 	scopes.Decision
 }
 
-// judge finds out who asks, what the call would do and where, and whether it
-// may.
-func (g judge) judge(ctx context.Context, id string, s *Settings, w http.ResponseWriter, r *http.Request) (j judgement) {
+// who reads a request's line and headers and finds out whose it is.
+func (g judge) who(id string, r *http.Request) (j judgement) {
 	j.ID = id
 	call, token, err := accept(r, g.catalog)
 	j.Call = call
+	if err == nil {
+		j.Lease, err = g.holder(token)
+	}
 	if err != nil {
 		return j.refused(err)
 	}
-	if j.Lease, err = g.who(token); err != nil {
-		return j.refused(err)
-	}
+	return j
+}
+
+// judge finds out what the call of j would do and where, and whether it may.
+// The context ends with the lease.
+func (g judge) judge(ctx context.Context, s *Settings, w http.ResponseWriter, r *http.Request, j judgement) judgement {
 	body, err := readBody(w, r)
 	if err != nil {
 		return j.refused(err)
 	}
 	if len(body) > 0 {
-		call.Body = body
+		j.Call.Body = body
 	}
-	j.Call, j.Acts, err = g.meaning(ctx, behalf{id, j.Lease.ID, j.Lease.Subject}, s, call, j.Lease.Scopes)
+	held := j.Lease.Scopes
+	j.Call, j.Acts, err = g.meaning(ctx, behalf{j.ID, j.Lease.ID, j.Lease.Subject}, s, j.Call, held)
 	if err != nil {
 		return j.refused(err)
 	}
-	j.Decision = s.Policy.Decide(scopes.Question{Held: j.Lease.Scopes, Acts: j.Acts})
+	j.Decision = s.Policy.Decide(scopes.Question{Held: held, Acts: j.Acts})
 	return j
 }
 
@@ -62,7 +68,8 @@ func (j judgement) refused(err error) judgement {
 	return j
 }
 
-func (g judge) who(token string) (Lease, error) {
+// holder returns the lease whose token this is.
+func (g judge) holder(token string) (Lease, error) {
 	const how = "; the owner or the agent takes one with: cred lease PROVIDER/RESOURCE:ACTION@ENVIRONMENT"
 	if token == "" {
 		return Lease{}, &Refusal{Code: BadLease, Detail: "the request carries no lease where the provider's key would be" + how}
@@ -72,7 +79,7 @@ func (g judge) who(token string) (Lease, error) {
 	case err == nil:
 		return lease, nil
 	case err == errLeaseEnded || err == errLeaseRevoked || err == errLeaseUnknown:
-		return Lease{}, &Refusal{Code: BadLease, Detail: err.Error() + how}
+		return lease, &Refusal{Code: BadLease, Detail: err.Error() + how}
 	}
 	// The parser's reason helps whoever forges tokens more than it helps an
 	// agent; it is for the log.

@@ -118,7 +118,8 @@ func (l *Leases) fold(e audit.Entry) {
 			}
 			set = append(set, sc)
 		}
-		if l.now().Before(e.Expires) {
+		// A second line for one lease is none of ours: it would undo a revocation.
+		if _, twice := l.known[e.Lease]; !twice && l.now().Before(e.Expires) {
 			l.known[e.Lease] = &leaseState{Lease: Lease{
 				ID: e.Lease, Subject: e.Subject, Reason: e.Reason, Scopes: set, Issued: e.Time, Expires: e.Expires, token: e.Token,
 			}}
@@ -156,16 +157,26 @@ func (l *Leases) issue(ss scopes.Set, ttl time.Duration, subject, reason string,
 		return Lease{}, "", err
 	}
 	lease.token = audit.Digest(token)
+	// It is known before it is in the log, so that "revoke all" misses none.
+	state := &leaseState{Lease: lease}
+	l.mu.Lock()
+	l.forgetEnded()
+	l.known[lease.ID] = state
+	l.mu.Unlock()
 	if err := l.log.Append(audit.Entry{
 		Kind: audit.KindLease, Lease: lease.ID, Token: lease.token, Subject: lease.Subject, Reason: lease.Reason,
 		Scopes: ss.Strings(), Expires: lease.Expires, Peer: peer,
 	}, true); err != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.known, lease.ID)
 		return Lease{}, "", &Refusal{Code: Unaudited, Err: err}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.forgetEnded()
-	l.known[lease.ID] = &leaseState{Lease: lease}
+	if state.Revoked {
+		return Lease{}, "", &Refusal{Code: Denied, Detail: "all leases were revoked while this one was made; ask again"}
+	}
 	return lease, token, nil
 }
 
@@ -190,7 +201,8 @@ func clip(s string, n int) string {
 	return s
 }
 
-// verify returns the lease whose token this is, if it is valid now. A token
+// verify returns the lease whose token this is. It is valid now if there is no
+// error; one that has ended is answered beside the error, for the log. A token
 // that was verified before is known by its digest; only its end is checked
 // anew.
 func (l *Leases) verify(token string) (Lease, error) {
@@ -198,8 +210,9 @@ func (l *Leases) verify(token string) (Lease, error) {
 	l.mu.Lock()
 	id := l.tokens[sum]
 	l.mu.Unlock()
-	if id == "" {
-		var c claims
+	var c claims
+	first := id == ""
+	if first {
 		if _, err := l.parser.ParseWithClaims(token, &c, l.key); err != nil {
 			return Lease{}, err
 		}
@@ -209,12 +222,12 @@ func (l *Leases) verify(token string) (Lease, error) {
 	defer l.mu.Unlock()
 	s := l.known[id]
 	switch {
-	case s == nil || s.token != sum:
+	case s == nil || s.token != sum || first && c.Scope != s.Scopes.String():
 		return Lease{}, errLeaseUnknown
 	case s.Revoked:
-		return Lease{}, errLeaseRevoked
+		return s.Lease, errLeaseRevoked
 	case !l.now().Before(s.Expires):
-		return Lease{}, errLeaseEnded
+		return s.Lease, errLeaseEnded
 	}
 	l.tokens[sum] = id
 	return s.Lease, nil
@@ -229,7 +242,8 @@ func (l *Leases) key(t *jwt.Token) (any, error) {
 }
 
 // during returns a context that ends when the lease does, by expiry or
-// revocation, whatever is under way. The caller calls stop when it is done.
+// revocation, whatever is under way. The caller calls stop when it is done. An
+// id of no lease that is live is an error.
 func (l *Leases) during(ctx context.Context, id string) (_ context.Context, stop func(), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -271,9 +285,8 @@ func (l *Leases) revoke(id string, peer *audit.Peer) (ended []Lease, err error) 
 		}
 	}
 	l.mu.Unlock()
-	if len(ended) == 0 && id != allLeases {
-		return nil, nil
-	}
+	// A lease that has ended is revoked again: the first time may not have
+	// reached the disk.
 	return ended, l.log.Append(audit.Entry{Kind: audit.KindRevoke, Lease: id, Peer: peer}, true)
 }
 

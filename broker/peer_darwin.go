@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"fmt"
 	"net"
 
 	"golang.org/x/sys/unix"
@@ -11,25 +10,17 @@ import (
 
 // peerOf asks the kernel who is at the other end of a Unix socket.
 func peerOf(c net.Conn) (*audit.Peer, error) {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return nil, fmt.Errorf("no Unix socket but %T", c)
-	}
-	raw, err := u.SyscallConn()
+	var cred *unix.Xucred
+	var pid int
+	err := onSocket(c, func(fd int) (err error) {
+		if cred, err = unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED); err != nil {
+			return err
+		}
+		pid, err = unix.GetsockoptInt(fd, unix.SOL_LOCAL, unix.LOCAL_PEERPID)
+		return err
+	})
 	if err != nil {
 		return nil, err
-	}
-	var cred *unix.Xucred
-	var credErr error
-	var pid int
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptXucred(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
-		pid, _ = unix.GetsockoptInt(int(fd), unix.SOL_LOCAL, unix.LOCAL_PEERPID)
-	}); err != nil {
-		return nil, err
-	}
-	if credErr != nil {
-		return nil, credErr
 	}
 	return &audit.Peer{UID: int(cred.Uid), PID: pid}, nil
 }

@@ -36,6 +36,8 @@ const (
 	maxCache = 4096
 	// lookupTimeout bounds one look-up with all its pages.
 	lookupTimeout = 20 * time.Second
+	// maxLookups bounds what one call can make the broker ask.
+	maxLookups = 32
 )
 
 // acts gives the acts of a call with their environments. One id that lives in
@@ -70,6 +72,9 @@ func (p *placer) lookup(ctx context.Context, who behalf, s *Settings, a scopes.A
 		if keys := p.cached(key); keys != nil {
 			return keys, nil
 		}
+	}
+	if len(fresh) == maxLookups {
+		return nil, fmt.Errorf("%w: the call names more than %d things that would have to be looked up", scopes.ErrUnplaced, maxLookups)
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()

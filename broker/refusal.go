@@ -40,7 +40,7 @@ var titleOf = map[Code]string{
 	Unclassified:   "it is not known what this call would do, so it is refused",
 	Unplaced:       "it is not known in which environment this call would act, so it is refused",
 	Denied:         "the lease or the policy does not permit this call",
-	Held:           "this call waits for the owner's yes and was not sent",
+	Held:           "the owner's policy holds this call, and it was not sent",
 	Unaudited:      "the audit log cannot be written, so nothing is relayed",
 	Misconfigured:  "the owner's configuration cannot be used",
 	UpstreamFailed: "the provider could not be asked",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,23 +22,24 @@ func (b *Broker) relay(w http.ResponseWriter, r *http.Request, id string) error 
 	if err != nil {
 		return b.misconfigured(id, r, err)
 	}
-	ctx, stop := context.WithCancel(r.Context())
+	j := b.judge.who(id, r)
+	ctx, stop, err := b.leases.during(r.Context(), j.Lease.ID)
 	defer stop()
+	switch {
+	case j.failed != nil:
+	case err != nil:
+		j = j.refused(&Refusal{Code: BadLease, Detail: err.Error()})
+	default:
+		j = b.judge.judge(ctx, s, w, r, j)
+	}
 	var to upstream
-	j := b.judge.judge(ctx, id, s, w, r)
 	if j.Verdict == scopes.Allow {
-		if ctx, stop, err = b.leases.during(ctx, j.Lease.ID); err != nil {
-			j = j.refused(&Refusal{Code: BadLease, Detail: err.Error()})
-		} else if to, err = s.target(b.judge.catalog, j.Call.Provider); err != nil {
+		if to, err = b.target(s, j.Call.Provider); err != nil {
 			j = j.refused(err)
 		}
-		defer stop()
 	}
 	if j.Verdict != scopes.Allow {
-		if err := b.audit.Append(j.entry(), false); err != nil {
-			return &Refusal{Code: Unaudited, Err: err}
-		}
-		return j.refusal()
+		return b.refuse(j)
 	}
 	pending, err := b.audit.Begin(j.entry(), j.changes())
 	if err != nil {
@@ -59,6 +61,45 @@ func (b *Broker) relay(w http.ResponseWriter, r *http.Request, id string) error 
 	}
 	return nil
 }
+
+// target returns where an allowed call goes. The owner may have written a
+// tighter policy while the agent took its time with the body or the provider
+// with a look-up; what was judged by the old one is not sent.
+func (b *Broker) target(s *Settings, p scopes.Provider) (upstream, error) {
+	if now, err := b.config.settings(); err != nil || now != s {
+		return upstream{}, &Refusal{Code: Misconfigured, Detail: "the owner's configuration changed while the call was judged; send it again", Err: err}
+	}
+	return s.target(b.judge.catalog, p)
+}
+
+// refuse logs a call that is not sent and says why. Calls without a lease come
+// from anybody on the machine: beyond a rate they are counted, so that nobody
+// can fill the disk with them.
+func (b *Broker) refuse(j judgement) error {
+	e := j.entry()
+	if j.Lease.ID == "" {
+		e.Path, e.Why, e.Error = clip(e.Path, maxStranger), clip(e.Why, maxStranger), clip(e.Error, maxStranger)
+		if !b.strangers.Allow() {
+			b.uncounted.Add(1)
+			return j.refusal()
+		}
+		if n := b.uncounted.Swap(0); n > 0 {
+			e.Detail = map[string]string{"more_without_a_lease": strconv.FormatInt(n, 10)}
+		}
+	}
+	if err := b.audit.Append(e, false); err != nil {
+		return &Refusal{Code: Unaudited, Err: err}
+	}
+	return j.refusal()
+}
+
+// What is logged of calls without a lease: this many a second and at once, and
+// this many bytes of each of their texts.
+const (
+	strangersPerSecond = 20
+	strangersAtOnce    = 200
+	maxStranger        = 256
+)
 
 // lookup sends a call of the broker's own on behalf of an agent's, to place a
 // resource. It is logged like every other.

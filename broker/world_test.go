@@ -26,6 +26,10 @@ import (
 const canary = "canary-5d2f8a91c0"
 
 func TestMain(m *testing.M) {
+	if path := os.Getenv(serveForeign); path != "" {
+		listenForeign(path)
+		return
+	}
 	keyring.MockInit() // the keystore has tests of its own, against a real one
 	os.Exit(m.Run())
 }

@@ -1,6 +1,7 @@
 package scopes
 
 import (
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
@@ -70,6 +71,9 @@ type provider struct {
 
 	rest    *rest
 	graphql *graphql
+
+	operations []Operation           // all of them, sorted
+	actions    map[Resource][]Action // what they do to each resource
 }
 
 // A parameter says how the values of a path parameter, of a key that places
@@ -116,9 +120,27 @@ func Load(fsys fs.FS) (*Catalog, error) {
 		if string(p.Name) != strings.TrimSuffix(e.Name(), ".toml") {
 			return nil, fmt.Errorf("provider %s: its name is %q", e.Name(), p.Name)
 		}
+		p.index()
 		c.providers[p.Name] = p
 	}
 	return c, nil
+}
+
+// index makes the lists that people ask for, once.
+func (p *provider) index() {
+	p.operations = p.rest.operations()
+	if p.graphql != nil {
+		p.operations = append(p.operations, p.graphql.operations()...)
+	}
+	slices.SortStableFunc(p.operations, func(a, b Operation) int {
+		return cmp.Or(cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Action, b.Action), cmp.Compare(a.Name, b.Name))
+	})
+	p.actions = map[Resource][]Action{}
+	for _, op := range p.operations {
+		if !slices.Contains(p.actions[op.Resource], op.Action) {
+			p.actions[op.Resource] = append(p.actions[op.Resource], op.Action)
+		}
+	}
 }
 
 func loadProvider(fsys fs.FS, dir, file string) (*provider, error) {
@@ -233,8 +255,14 @@ func (c *Catalog) provider(name Provider) (*provider, error) {
 	if p, ok := c.providers[name]; ok {
 		return p, nil
 	}
-	return nil, fmt.Errorf("%w: unknown provider %q%s", ErrUnclassified, name, didYouMean(string(name), c.Names()))
+	return nil, &unknownProvider{fmt.Sprintf("unknown provider %q%s", name, didYouMean(string(name), c.Names()))}
 }
+
+// unknownProvider is an [ErrUnclassified] that says it in fewer words.
+type unknownProvider struct{ text string }
+
+func (e *unknownProvider) Error() string { return e.text }
+func (e *unknownProvider) Unwrap() error { return ErrUnclassified }
 
 // Names returns the providers in order.
 func (c *Catalog) Names() []Provider { return slices.Sorted(maps.Keys(c.providers)) }
@@ -266,14 +294,7 @@ func (c *Catalog) Operations(name Provider) ([]Operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	ops := p.rest.operations()
-	if p.graphql != nil {
-		ops = append(ops, p.graphql.operations()...)
-	}
-	slices.SortStableFunc(ops, func(a, b Operation) int {
-		return strings.Compare(fmt.Sprint(a.Resource, a.Action, a.Name), fmt.Sprint(b.Resource, b.Action, b.Name))
-	})
-	return ops, nil
+	return slices.Clone(p.operations), nil
 }
 
 // Resolve completes a scope that a person typed, in which the provider and the
@@ -324,7 +345,7 @@ func (c *Catalog) providerOf(p Provider, r Resource) (Provider, error) {
 	var have []string
 	all := map[Resource]bool{}
 	for _, name := range c.Names() {
-		actions := c.actions(name)
+		actions := c.providers[name].actions
 		for known := range actions {
 			all[known] = true
 		}
@@ -346,7 +367,7 @@ func (c *Catalog) providerOf(p Provider, r Resource) (Provider, error) {
 
 // offers reports whether p has any operation on r that a covers.
 func (c *Catalog) offers(p Provider, r Resource, a Action) error {
-	actions := c.actions(p)
+	actions := c.providers[p].actions
 	known, ok := actions[r]
 	if !ok {
 		return fmt.Errorf("%s has no %q%s", p, r, didYouMean(string(r), slices.Collect(maps.Keys(actions))))
@@ -361,24 +382,12 @@ func (c *Catalog) offers(p Provider, r Resource, a Action) error {
 	return fmt.Errorf("%s has no %s:%s; it has %s", p, r, a, strings.Join(words, ", "))
 }
 
-// actions returns the actions that p's operations take on each resource.
-func (c *Catalog) actions(name Provider) map[Resource][]Action {
-	ops, _ := c.Operations(name)
-	out := map[Resource][]Action{}
-	for _, op := range ops {
-		if !slices.Contains(out[op.Resource], op.Action) {
-			out[op.Resource] = append(out[op.Resource], op.Action)
-		}
-	}
-	for _, known := range out {
-		slices.Sort(known)
-	}
-	return out
-}
-
 // Nearest returns the member of known that is spelt most like s, or "" when
 // none is near.
 func Nearest[S ~string](s string, known []S) string {
+	if len(s) > maxName {
+		return ""
+	}
 	best, least := "", max(2, len(s)/3)+1
 	for _, k := range slices.Sorted(slices.Values(known)) {
 		if d := levenshtein.ComputeDistance(s, string(k)); d < least {

@@ -16,11 +16,12 @@ import (
 	"github.com/vektah/gqlparser/v2/validator/rules"
 )
 
-// maxTokens and maxFields bound the work that one document can ask for: it may
-// be long, and fragments multiply.
+// Bounds of the work that one document can ask for: it may be long, its names
+// may be, and fragments multiply.
 const (
-	maxTokens = 5000
-	maxFields = 2000
+	maxTokens      = 5000
+	maxFields      = 2000
+	maxGraphQLName = 4096 // strings, such as a certificate, are counted too
 )
 
 // graphql classifies the calls of one GraphQL endpoint. Its catalog is the
@@ -257,7 +258,7 @@ func (g *graphql) classify(call Call) (Call, []Act, error) {
 	call.Header = maps.Clone(call.Header)
 	call.Header.Set("Content-Type", "application/json")
 	call.Body, err = w.print(env)
-	return call, w.acts, err
+	return call, w.acts.acts, err
 }
 
 // A walk goes through one operation and collects its acts.
@@ -268,11 +269,14 @@ type walk struct {
 	fragments ast.FragmentDefinitionList // those that the operation uses
 	visited   map[string]bool            // fragment and place, once each
 	fieldsN   int
-	acts      []Act
+	acts      actList
 }
 
 // parse validates the document against the schema and chooses its operation.
 func (g *graphql) parse(env envelope) (*walk, error) {
+	if name := longestName(env.Query); name > maxGraphQLName {
+		return nil, fmt.Errorf("%w: GraphQL document: a name has %d characters", ErrUnclassified, name)
+	}
 	doc, err := parser.ParseQueryWithTokenLimit(&ast.Source{Input: env.Query}, maxTokens)
 	if err != nil {
 		return nil, fmt.Errorf("GraphQL document: %w: %v", ErrMalformed, err)
@@ -304,6 +308,22 @@ func (g *graphql) parse(env envelope) (*walk, error) {
 		return nil, fmt.Errorf("%w: GraphQL variables: %v", ErrUnclassified, err)
 	}
 	return &walk{graphql: g, op: op, variables: vars, visited: map[string]bool{}}, nil
+}
+
+// longestName is the length of the longest run of the characters of which names
+// are made. The validator looks for names that are like a wrong one, which takes
+// long for a long one.
+func longestName(s string) int {
+	longest, n := 0, 0
+	for _, c := range []byte(s) {
+		if c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
+			n++
+			longest = max(longest, n)
+		} else {
+			n = 0
+		}
+	}
+	return longest
 }
 
 func (w *walk) root() error {
@@ -390,8 +410,8 @@ func (w *walk) field(f *ast.Field, place Place, root bool) error {
 			id = place.ID
 		}
 		a := Act{Provider: w.provider.Name, Operation: f.Name, Resource: d.resource, Action: d.action, ID: id, Place: place}
-		if !slices.ContainsFunc(w.acts, func(b Act) bool { return sameAct(a, b) }) {
-			w.acts = append(w.acts, a)
+		if err := w.acts.add(a); err != nil {
+			return err
 		}
 	}
 	return w.selection(f.SelectionSet, place, false)
@@ -466,7 +486,7 @@ func (w *walk) print(env envelope) ([]byte, error) {
 
 func printDocument(op *ast.OperationDefinition, fragments ast.FragmentDefinitionList) string {
 	var b strings.Builder
-	formatter.NewFormatter(&b, formatter.WithIndent(" ")).FormatQueryDocument(&ast.QueryDocument{
+	formatter.NewFormatter(&b, formatter.WithIndent(" "), formatter.WithoutDescription()).FormatQueryDocument(&ast.QueryDocument{
 		Operations: ast.OperationList{op}, Fragments: fragments,
 	})
 	return strings.TrimSpace(b.String())

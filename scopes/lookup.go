@@ -227,7 +227,10 @@ func withCursor(call Call, cursor string) (Call, error) {
 // Keys returns the coordinates that were found, or an error when there are
 // none: what nobody can place is in no environment.
 func (l *Lookup) Keys() ([][]Key, error) {
-	if len(l.found) == 0 {
+	// The provider's first key is the one that tells environments apart; what
+	// was found of the others only adds to it.
+	first := l.query.keys[0]
+	if !slices.ContainsFunc(l.found, func(keys []Key) bool { return keys[0].Name == first }) {
 		return nil, fmt.Errorf("%w: the provider knows no %s in the owner's environments", ErrUnplaced, l.id)
 	}
 	return l.found, nil

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -293,8 +294,12 @@ func (op *operation) readBody(p *provider, call Call, v values) (Call, error) {
 // checkMembers refuses members of x that op.Body does not list, and a value of
 // one type where another is listed. Arrays are looked through.
 func (op *operation) checkMembers(p *provider, x any, at string) error {
+	is := p.Parameter["body."+at].Is
 	switch x := x.(type) {
 	case []any:
+		if len(is) > 0 {
+			return fmt.Errorf("%w: body member %q of %s is no list", ErrUnclassified, at, op.Name)
+		}
 		for _, e := range x {
 			if err := op.checkMembers(p, e, at); err != nil {
 				return err
@@ -318,11 +323,22 @@ func (op *operation) checkMembers(p *provider, x any, at string) error {
 		if op.hasMembers(at) {
 			return fmt.Errorf("%w: body member %q of %s is an object or a list of objects", ErrUnclassified, at, op.Name)
 		}
-		if is := p.Parameter["body."+at].Is; len(is) > 0 && !slices.ContainsFunc(is, func(w string) bool { return holds(x, w) }) {
+		if len(is) > 0 && !slices.ContainsFunc(is, func(w string) bool { return isExactly(x, w) }) {
 			return fmt.Errorf("%w: body member %q of %s is %v, which is not known: want %s", ErrUnclassified, at, op.Name, x, strings.Join(is, " or "))
 		}
 	}
 	return nil
+}
+
+// isExactly reports whether x is the value that a catalog writes as want, of the
+// same type: true and false are no texts.
+func isExactly(x any, want string) bool {
+	if want == "true" || want == "false" {
+		b, ok := x.(bool)
+		return ok && fmt.Sprint(b) == want
+	}
+	s, ok := x.(string)
+	return ok && s == want
 }
 
 func (op *operation) hasMembers(at string) bool {
@@ -335,58 +351,95 @@ func (r *rest) acts(op *operation, v values) ([]Act, error) {
 	if err != nil {
 		return nil, err
 	}
-	var acts []Act
-	add := func(resource Resource, action Action, id string) {
-		a := Act{Provider: r.provider.Name, Operation: op.Name, Resource: resource, Action: action, ID: id, Place: place}
-		if !slices.ContainsFunc(acts, func(b Act) bool { return sameAct(a, b) }) {
-			acts = append(acts, a)
-		}
+	var list actList
+	add := func(resource Resource, action Action, id string) error {
+		return list.add(Act{Provider: r.provider.Name, Operation: op.Name, Resource: resource, Action: action, ID: id, Place: place})
 	}
 	if op.action != 0 {
-		add(op.resource, op.action, v.id(op.ID))
+		if err := add(op.resource, op.action, v.id(op.ID)); err != nil {
+			return nil, err
+		}
 	}
-	unmatched := map[string]int{} // elements of each array for which no condition has matched
+	var arrays []string // those of which each element is asked about, once each
 	for _, c := range op.Act {
-		if c.Each == "" {
-			if v.all(c.When) {
-				add(c.resource, c.action, v.id(c.ID))
-			}
-			continue
-		}
-		given := v["body"].(map[string]any)[c.Each]
-		elements, ok := given.([]any)
-		if given != nil && !ok {
-			return nil, fmt.Errorf("%w: %q in the body of %s is no list", ErrUnclassified, c.Each, op.Name)
-		}
-		// Without elements there is no act of this kind; a call without any act is refused.
-		if _, seen := unmatched[c.Each]; !seen {
-			unmatched[c.Each] = len(elements)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(unmatched)) {
-		elements, _ := v["body"].(map[string]any)[name].([]any)
-		for i, e := range elements {
-			v["each"] = e
-			known := false
-			for _, c := range op.Act {
-				if c.Each == name && v.all(c.When) {
-					add(c.resource, c.action, v.id(c.ID))
-					known = true
-				}
-			}
-			if !known {
-				return nil, fmt.Errorf("%w: element %d of %q in the body of %s is of no known kind", ErrUnclassified, i+1, name, op.Name)
+		switch {
+		case c.Each != "" && !slices.Contains(arrays, c.Each):
+			arrays = append(arrays, c.Each)
+		case c.Each == "" && v.all(c.When):
+			if err := add(c.resource, c.action, v.id(c.ID)); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return acts, nil
+	for _, name := range arrays {
+		if err := op.eachActs(name, v, add); err != nil {
+			return nil, err
+		}
+	}
+	return list.acts, nil
 }
 
-// sameAct reports whether two acts differ in nothing that is judged or shown.
-func sameAct(a, b Act) bool {
-	p, q := a.Place, b.Place
-	return a.Operation == b.Operation && a.Resource == b.Resource && a.Action == b.Action && a.ID == b.ID &&
-		p.Reach == q.Reach && p.Lookup == q.Lookup && p.ID == q.ID && p.By == q.By && slices.Equal(p.Keys, q.Keys)
+// eachActs adds the acts of every element of an array in the body. An element
+// of no known kind refuses the call. An array that is not given, or is empty,
+// has no acts; a call without any act is refused elsewhere.
+func (op *operation) eachActs(name string, v values, add func(Resource, Action, string) error) error {
+	given := v.get("body." + name)
+	elements, ok := given.([]any)
+	if given != nil && !ok {
+		return fmt.Errorf("%w: %q in the body of %s is no list", ErrUnclassified, name, op.Name)
+	}
+	for i, e := range elements {
+		v["each"] = e
+		known := false
+		for _, c := range op.Act {
+			if c.Each == name && v.all(c.When) {
+				known = true
+				if err := add(c.resource, c.action, v.id(c.ID)); err != nil {
+					return err
+				}
+			}
+		}
+		if !known {
+			return fmt.Errorf("%w: element %d of %q in the body of %s is of no known kind", ErrUnclassified, i+1, name, op.Name)
+		}
+	}
+	return nil
+}
+
+// maxActs bounds what one call may do, so that it can still be judged, placed
+// and logged.
+const maxActs = 1000
+
+// An actList collects the acts of one call, each once.
+type actList struct {
+	acts []Act
+	seen map[string]bool // made once there are many: most calls have one act
+}
+
+// add adds an act unless one is there that differs in nothing that is judged or
+// shown.
+func (l *actList) add(a Act) error {
+	const many = 8
+	switch {
+	case len(l.acts) == maxActs:
+		return fmt.Errorf("%w: the call does more than %d things", ErrUnclassified, maxActs)
+	case len(l.acts) < many && slices.ContainsFunc(l.acts, func(b Act) bool { return reflect.DeepEqual(a, b) }):
+		return nil
+	case len(l.acts) >= many:
+		if l.seen == nil {
+			l.seen = map[string]bool{}
+			for _, b := range l.acts {
+				l.seen[fmt.Sprintf("%#v", b)] = true
+			}
+		}
+		key := fmt.Sprintf("%#v", a)
+		if l.seen[key] {
+			return nil
+		}
+		l.seen[key] = true
+	}
+	l.acts = append(l.acts, a)
+	return nil
 }
 
 // place returns where the call's resource is. A value outside a path must be
@@ -441,7 +494,7 @@ func describeWhen(c condition) string {
 				v = "given"
 			case "-":
 				v = "not given"
-			case "[]":
+			case "[]", "":
 				v = "empty"
 			}
 			is = append(is, v)

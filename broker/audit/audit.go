@@ -82,7 +82,6 @@ const (
 	KindOutcome   Kind = "outcome"   // what came of a call or lookup: written by End
 	KindLease     Kind = "lease"     // a lease was given
 	KindRevoke    Kind = "revoke"    // a lease was ended; signed at once
-	KindApproval  Kind = "approval"  // a person said yes or no to one call
 	KindKey       Kind = "key"       // a root key was added, replaced or removed
 	KindConfig    Kind = "config"    // configuration or policy changed
 	KindRecovered Kind = "recovered" // Open found damage: written by Open alone

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -94,8 +95,8 @@ func (r Report) Err() error {
 // Verify checks the log in dir without a broker and writes nothing. vkey is the
 // verifier key ([Log.VerifierKey]) from where the owner keeps it; if it is empty,
 // Verify takes the one in audit.pub and the report says that it was not pinned.
-// kept are checkpoints ([Log.Checkpoint]) that were kept elsewhere: they show
-// even that newer lines and their checkpoints were taken away together.
+// kept are checkpoints ([Log.Checkpoint], or a day's file of them) that were kept
+// elsewhere: they show even that newer lines and their checkpoints were taken away together.
 //
 // The error is about reading: a directory or key that cannot be read. What is
 // wrong with the log itself is in the report. Memory does not grow with the log,
@@ -135,11 +136,11 @@ func Verify(dir, vkey string, kept ...[]byte) (Report, error) {
 	}
 	w := &walk{dir: dir, keys: note.VerifierList(keys...), report: report, kept: map[string][]checkpoint{}}
 	for _, text := range kept {
-		day, c, err := openCheckpoint(text, w.keys)
-		if err != nil {
-			return r, fmt.Errorf("audit: the checkpoint that was given: %w", err)
+		if err := w.keep(text); err != nil {
+			return r, fmt.Errorf("audit: a checkpoint that was given: %w", err)
 		}
-		w.kept[day] = append(w.kept[day], c)
+	}
+	for day := range w.kept {
 		if !slices.ContainsFunc(days, func(d dayFiles) bool { return d.day == day }) {
 			days = append(days, dayFiles{day: day})
 		}
@@ -181,6 +182,25 @@ func Verify(dir, vkey string, kept ...[]byte) (Report, error) {
 		return int(a.Number - b.Number)
 	})
 	return r, nil
+}
+
+// keep takes checkpoints that were kept elsewhere: one, or a file of them.
+func (w *walk) keep(text []byte) error {
+	n := 0
+	whole := append(bytes.TrimSpace(text), "\n\n"...)
+	_, _, err := readCheckpoints(bytes.NewReader(whole), func(one []byte) error {
+		day, c, err := openCheckpoint(one, w.keys)
+		if err != nil {
+			return err
+		}
+		n++
+		w.kept[day] = append(w.kept[day], c)
+		return nil
+	})
+	if err == nil && n == 0 {
+		err = errors.New("there is none in it")
+	}
+	return err
 }
 
 // walk reads days in order and reports what does not hold. Verify and Open share

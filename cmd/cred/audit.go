@@ -32,6 +32,7 @@ func auditCommand(e env) *cli.Command {
 	var in auditInput
 	var kind, since, until, key string
 	var verifyJSON bool
+	var kept cli.StringSlice
 	return &cli.Command{
 		Name:  "audit",
 		Usage: "show what was done, by whom and under which lease; no broker is needed",
@@ -48,6 +49,7 @@ func auditCommand(e env) *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name: "verify", Usage: "check that nothing in the log was changed, taken away or put in",
 			Flags: []cli.Flag{
+				&cli.StringSliceFlag{Name: "checkpoint", Usage: "`FILE` with a checkpoint that you kept elsewhere; may be given again", Destination: &kept},
 				&cli.StringFlag{Name: "key", Usage: "verifier `KEY` that you keep elsewhere; cred status shows it", Destination: &key},
 				&cli.BoolFlag{Name: "json", Usage: "answer one JSON document", Destination: &verifyJSON},
 			},
@@ -55,7 +57,7 @@ func auditCommand(e env) *cli.Command {
 				if err := noArguments(c); err != nil {
 					return err
 				}
-				return verifyLog(c.Context, e, key, verifyJSON)
+				return verifyLog(c.Context, e, key, kept.Value(), verifyJSON)
 			},
 		}},
 		Action: func(c *cli.Context) error {
@@ -74,7 +76,7 @@ func auditCommand(e env) *cli.Command {
 // looks like a log in which nothing happened.
 func (in *auditInput) read(now time.Time, kind, since, until string) (err error) {
 	kinds := []audit.Kind{audit.KindStart, audit.KindStop, audit.KindCall, audit.KindLookup, audit.KindOutcome, audit.KindLease,
-		audit.KindRevoke, audit.KindApproval, audit.KindKey, audit.KindConfig, audit.KindRecovered}
+		audit.KindRevoke, audit.KindKey, audit.KindConfig, audit.KindRecovered}
 	if in.Kind = audit.Kind(kind); kind != "" && !slices.Contains(kinds, in.Kind) {
 		return oneOf("--kind", kind, kinds)
 	}
@@ -480,7 +482,7 @@ type problem struct {
 // verifyLog checks the log without a broker. A key that the log itself brings
 // along proves little, and the report says so: whoever can rewrite the log can
 // replace it.
-func verifyLog(ctx context.Context, e env, key string, asJSON bool) error {
+func verifyLog(ctx context.Context, e env, key string, kept []string, asJSON bool) error {
 	home, err := broker.FindHome(e.getenv)
 	if err != nil {
 		return err
@@ -496,8 +498,16 @@ func verifyLog(ctx context.Context, e env, key string, asJSON bool) error {
 		e.say("nothing has been logged yet")
 		return nil
 	}
+	var checkpoints [][]byte
+	for _, path := range kept {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("--checkpoint: %w", err)
+		}
+		checkpoints = append(checkpoints, text)
+	}
 	stop := e.progress("checking the log")
-	r, err := verify(ctx, home.AuditDir(), key)
+	r, err := verify(ctx, home.AuditDir(), key, checkpoints)
 	stop()
 	if err != nil {
 		return err
@@ -542,14 +552,14 @@ func verifierKey(ctx context.Context, e env, home broker.Home, flag string) (key
 }
 
 // verify is audit.Verify, which a person can interrupt.
-func verify(ctx context.Context, dir, key string) (audit.Report, error) {
+func verify(ctx context.Context, dir, key string, kept [][]byte) (audit.Report, error) {
 	type result struct {
 		audit.Report
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		r, err := audit.Verify(dir, key)
+		r, err := audit.Verify(dir, key, kept...)
 		done <- result{r, err}
 	}()
 	select {

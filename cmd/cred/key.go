@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -66,7 +65,7 @@ func addKey(ctx context.Context, e env, args []string) error {
 		return usagef("the word after add is no provider; cred provider list shows them, and a key is never an argument")
 	}
 	if err != nil {
-		return usageError{errors.New(strings.TrimPrefix(err.Error(), scopes.ErrUnclassified.Error()+": "))}
+		return usageError{err}
 	}
 	key, err := readKey(e, d.Title)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -69,11 +70,12 @@ func (e env) table(rows [][]string) error {
 	return w.Flush()
 }
 
-// plain returns s with control characters shown, so that a name in the log
-// cannot move the cursor or change colours.
+// plain returns s with everything replaced that does not show as itself, so that
+// a name in the log cannot move the cursor, change colours or turn the line
+// around.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+		if !unicode.IsPrint(r) {
 			return '\ufffd'
 		}
 		return r

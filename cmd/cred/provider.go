@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -162,7 +161,7 @@ func showProvider(e env, args []string, asJSON bool) error {
 	}
 	p, err := describe(catalog, scopes.Provider(name), settings)
 	if err != nil {
-		return usageError{errors.New(strings.TrimPrefix(err.Error(), scopes.ErrUnclassified.Error()+": "))}
+		return usageError{err}
 	}
 	ops, err := operationsOn(catalog, p.Name, resource)
 	if err != nil {

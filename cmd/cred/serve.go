@@ -69,6 +69,9 @@ func serve(ctx context.Context, e env, listen string) error {
 	if err != nil {
 		return err
 	}
+	if err := harden(); err != nil {
+		return err
+	}
 	err = broker.Serve(ctx, broker.ServeOptions{
 		Home: home, Listen: listen, Keystore: kind, Log: slog.New(slog.NewTextHandler(e.stderr, nil)),
 		Passphrase: passphraseFor(e, func(isNew bool) (string, error) { return prompt(e, isNew) }),
@@ -104,6 +107,9 @@ func serveInBackground(ctx context.Context, e env) error {
 	}
 	log := slog.New(slog.NewTextHandler(file, nil))
 	kind, err := keystoreKind(e)
+	if err == nil {
+		err = harden()
+	}
 	if err == nil {
 		err = broker.Serve(ctx, broker.ServeOptions{
 			Home: home, Keystore: kind, Log: log,

@@ -29,6 +29,7 @@ func TestFloors(t *testing.T) {
 		"broker/audit":         {"", "net/http github.com/zalando/go-keyring github.com/golang-jwt/jwt/v5 github.com/urfave/cli/v2"},
 		"broker":               {"scopes keystore broker/audit", "github.com/urfave/cli/v2 net/http/httptest"},
 		"integration/railwayd": {"", "github.com/zalando/go-keyring github.com/urfave/cli/v2 net/http/httptest"},
+		"integration/demo":     {"broker integration/railwayd", "github.com/urfave/cli/v2 net/http/httptest"},
 		"cmd/cred":             {"scopes keystore broker broker/audit integration/railwayd integration/demo", "testing"},
 	} {
 		for _, imp := range goList(t, "{{join .Imports \"\\n\"}}", module+pkg) {
