@@ -5,7 +5,9 @@
 GO          ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
-TESTFLAGS   ?= -race
+# -count=1: the go command does not know that the acceptance tests build the
+# program anew, and would answer from its cache.
+TESTFLAGS   ?= -race -count=1
 
 .PHONY: all build test demo lint cross bench fuzz needs clean
 

@@ -243,11 +243,11 @@ type Log struct {
 	ioSince atomic.Int64          // when the writer began to wait for the disk; 0 when it does not
 	syncing atomic.Int64          // the same of the sealer
 
-	mu     sync.Mutex // never held over I/O
-	closed bool
-	queue  []*request
-	todo   todo
-	note   []byte // the newest checkpoint, when this process signed it
+	mu      sync.Mutex // never held over I/O
+	closed  bool
+	queue   []*request
+	backlog backlog
+	note    []byte // the newest checkpoint, when this process signed it
 
 	wakeWriter chan struct{}
 	wakeSealer chan struct{}

@@ -183,8 +183,8 @@ func readCheckpoints(r io.Reader, each func(text []byte) error) (good int64, res
 	}
 }
 
-// todo is what the writer leaves for the sealer. Log.mu guards it.
-type todo struct {
+// backlog is what the writer leaves for the sealer. Log.mu guards it.
+type backlog struct {
 	f       file
 	day     string
 	tree    edge      // of all that is written
@@ -221,7 +221,7 @@ func (s *sealer) close() error {
 func (l *Log) sealNow(wait time.Duration) ([]byte, error) {
 	c := make(chan sealing, 1)
 	l.mu.Lock()
-	l.todo.force = append(l.todo.force, c)
+	l.backlog.force = append(l.backlog.force, c)
 	l.mu.Unlock()
 	wake(l.wakeSealer)
 	slow := time.NewTimer(wait)
@@ -257,7 +257,7 @@ func (l *Log) seal() {
 // sealOnce does what is due and says when it wants to be called again; 0 is never.
 func (l *Log) sealOnce(now time.Time) time.Duration {
 	l.mu.Lock()
-	t := &l.todo
+	t := &l.backlog
 	if t.f == nil {
 		force := t.force
 		t.force = nil

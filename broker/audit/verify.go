@@ -638,10 +638,10 @@ func (l *Log) resume(day string, end *walk) error {
 	l.w = tip{f: l.wrapped(f), day: day, path: path, size: end.size, seq: end.seq, prev: end.prev, before: end.prevFile}
 	l.w.tree.copy(&end.tree)
 	l.s.day, l.s.signed = day, end.signed
-	l.todo.f, l.todo.day = l.w.f, day
-	l.todo.tree.copy(&end.tree)
+	l.backlog.f, l.backlog.day = l.w.f, day
+	l.backlog.tree.copy(&end.tree)
 	// What a dead process wrote may not be on the disk yet.
-	l.todo.dirty, l.todo.since = true, time.Now()
+	l.backlog.dirty, l.backlog.since = true, time.Now()
 	return nil
 }
 

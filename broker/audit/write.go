@@ -247,7 +247,7 @@ func (l *Log) commit(batch []*request) {
 	}
 	l.soft.Store(nil)
 
-	t := &l.todo
+	t := &l.backlog
 	l.mu.Lock()
 	urgent, first := false, !t.dirty
 	t.dirty = true
@@ -379,8 +379,8 @@ func (l *Log) rotate(day string) error {
 	l.w.f, l.w.day, l.w.path, l.w.size, l.w.seq, l.w.tree = l.wrapped(f), day, path, 0, 0, edge{}
 
 	l.mu.Lock()
-	l.todo.f, l.todo.day, l.todo.dirty = l.w.f, day, false
-	l.todo.tree.copy(&l.w.tree)
+	l.backlog.f, l.backlog.day, l.backlog.dirty = l.w.f, day, false
+	l.backlog.tree.copy(&l.w.tree)
 	l.mu.Unlock()
 	return nil
 }
