@@ -128,6 +128,13 @@ func openFile(ctx context.Context, o *Options) (*fileStore, error) {
 	return f, nil
 }
 
+// unasked is an [ErrPassphrase] whose text is that of what went wrong when the
+// passphrase was asked for: there is none yet that could not open anything.
+type unasked struct{ why error }
+
+func (e *unasked) Error() string   { return e.why.Error() }
+func (e *unasked) Unwrap() []error { return []error{ErrPassphrase, e.why} }
+
 // ask asks for the passphrase, once.
 func (o *Options) ask(ctx context.Context, isNew bool) (string, error) {
 	if o.Passphrase == nil {
@@ -135,7 +142,7 @@ func (o *Options) ask(ctx context.Context, isNew bool) (string, error) {
 	}
 	p, err := o.Passphrase(ctx, isNew)
 	if err != nil {
-		return "", fmt.Errorf("%w: asking for it: %w", ErrPassphrase, err)
+		return "", &unasked{err}
 	}
 	if p == "" {
 		return "", fmt.Errorf("%w: it is empty: give one of several words", ErrPassphrase)
