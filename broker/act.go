@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -40,9 +41,6 @@ func (h hand) send(ctx context.Context, call scopes.Call, to upstream, proof *au
 	if err != nil {
 		return nil, err
 	}
-	if len(call.Body) == 0 {
-		out.Body, out.GetBody = http.NoBody, nil
-	}
 	out.URL.RawQuery = call.Query
 	for name, values := range call.Header {
 		out.Header[name] = values
@@ -53,6 +51,9 @@ func (h hand) send(ctx context.Context, call scopes.Call, to upstream, proof *au
 	}
 	resp, err := h.upstream.RoundTrip(out)
 	if err != nil {
+		if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "dial" {
+			return nil, fmt.Errorf("%w: %s", errNotReached, mask.text(err.Error()))
+		}
 		return nil, errors.New(mask.text(err.Error()))
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 599 {
@@ -74,6 +75,9 @@ func (h hand) send(ctx context.Context, call scopes.Call, to upstream, proof *au
 	return resp, nil
 }
 
+// errNotReached marks a call of which the provider has seen nothing.
+var errNotReached = errors.New("not reached")
+
 // dropped are the response headers that belong to the hop, that would hand the
 // agent a session of the owner's, or that are the broker's own.
 var dropped = []string{
@@ -85,6 +89,8 @@ var dropped = []string{
 // bufferSize is how much of an answer is read at once.
 const bufferSize = 32 << 10
 
+// buffers lends out memory and holds nothing that counts: it is the one package
+// variable that changes.
 var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
 // deliver copies an answer to the agent. It flushes after every read of a

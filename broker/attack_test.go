@@ -90,6 +90,70 @@ func TestForgedLineRevivesNoLease(t *testing.T) {
 	}
 }
 
+// TestLogWithoutCheckpointsGivesNoLease tells an attack: while the broker is
+// down, an agent takes the revocation of its lease out of the log, makes the
+// chain anew, which needs no key, and removes the checkpoints that would show it.
+func TestLogWithoutCheckpointsGivesNoLease(t *testing.T) {
+	w := newWorld(t)
+	token := w.lease("records:read@staging")
+	if _, err := w.client.Revoke(t.Context(), broker.RevokeRequest{All: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.stop()
+	data, err := os.ReadFile(w.logFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	prev, seq := make([]byte, sha256.Size), 0
+	for line := range bytes.Lines(data) {
+		if bytes.Contains(line, []byte(`"kind":"revoke"`)) {
+			continue
+		}
+		seq++
+		_, rest, _ := bytes.Cut(line, []byte(`"time"`))
+		rest, _, _ = bytes.Cut(rest, []byte(`,"hash":"`))
+		body := fmt.Sprintf(`{"seq":%d,"time"%s`, seq, rest)
+		sum := sha256.Sum256(append(prev, body+"}"...))
+		prev = sum[:]
+		fmt.Fprintf(&out, "%s,\"hash\":\"%x\"}\n", body, sum)
+	}
+	if err := os.WriteFile(w.logFile(), out.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(strings.TrimSuffix(w.logFile(), "jsonl") + "checkpoints"); err != nil {
+		t.Fatal(err)
+	}
+	w.serve()
+	if strings.Contains(w.log.String(), "does not hold") {
+		t.Fatal("the rewritten log does not hold: the attack was not tried")
+	}
+	if a := w.call(token, "GET", stagingZone, ""); a.code != "bad-lease" {
+		t.Errorf("the revoked lease came back: %+v", a)
+	}
+}
+
+// TestExpiredLeaseIsNamed holds that a lease that was never used before its end
+// is said to have expired, and is in the log by its id.
+func TestExpiredLeaseIsNamed(t *testing.T) {
+	w := newWorld(t)
+	g, err := w.client.Lease(t.Context(), broker.LeaseRequest{Scopes: []string{"records:read@staging"}, TTL: "1s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := w.call(g.Token, "GET", stagingZone+"%2f", ""); a.code != "malformed" {
+		t.Errorf("got %+v", a)
+	}
+	time.Sleep(time.Until(g.Expires) + 50*time.Millisecond)
+	if a := w.call(g.Token, "GET", stagingZone, ""); a.code != "bad-lease" || !strings.Contains(a.body, "the lease has expired") {
+		t.Errorf("got %+v", a)
+	}
+	data, err := os.ReadFile(w.logFile())
+	if err != nil || bytes.Count(data, []byte(`"kind":"call","id":"c_`)) != 2 || bytes.Count(data, []byte(`"lease":"`+g.ID)) != 3 {
+		t.Errorf("the calls are not in the log under their lease: %s %v", data, err)
+	}
+}
+
 // TestRevokeSaysWhenItIsNotOnDisk holds that a revocation that would not survive
 // a restart is an error every time, not only the first.
 func TestRevokeSaysWhenItIsNotOnDisk(t *testing.T) {
@@ -350,9 +414,13 @@ func TestStrangersCannotFillTheLog(t *testing.T) {
 	for range 600 {
 		w.call("", "GET", "/powerdns/"+strings.Repeat("x", 20000), "")
 	}
+	w.configure("broken = ")
+	for range 600 {
+		w.call("", "GET", "/powerdns/"+strings.Repeat("x", 20000), "")
+	}
 	info, err := os.Stat(w.logFile())
 	if err != nil || info.Size() > 512<<10 {
-		t.Errorf("600 calls without a lease made a log of %d bytes (%v)", info.Size(), err)
+		t.Errorf("1200 calls without a lease made a log of %d bytes (%v)", info.Size(), err)
 	}
 }
 

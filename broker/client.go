@@ -147,7 +147,8 @@ func ask[Out any](ctx context.Context, door *http.Client, method, path string, i
 	}
 	resp, err := door.Do(r)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOTSOCK):
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOTSOCK) ||
+		errors.Is(err, syscall.ECONNRESET) && method == http.MethodGet: // it is going away
 		return out, ErrNotRunning
 	case err != nil:
 		return out, fmt.Errorf("the broker does not answer: %w", err)

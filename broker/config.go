@@ -227,7 +227,7 @@ func (s *Settings) target(catalog *scopes.Catalog, name scopes.Provider) (upstre
 type config struct {
 	path    string
 	catalog *scopes.Catalog
-	changed func(*Settings, error) // told of every change, and of the first reading
+	changed func(*Settings, error) // told of every change; nil until the log is open
 
 	mu   sync.Mutex
 	seen fs.FileInfo

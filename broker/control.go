@@ -248,7 +248,7 @@ func known(s *Settings, sc scopes.Scope) error {
 		return fmt.Errorf("unknown environment %q; there is %s", sc.Environment, join(names))
 	}
 	if len(tie[sc.Provider]) == 0 {
-		return fmt.Errorf("environment %q is not tied to anything of %s; the owner does that with: cred env add %[1]s %[2]s.KEY=VALUE",
+		return fmt.Errorf("environment %q is not tied to anything of %s; the owner adds a line %[2]s = { KEY = \"VALUE\" } under [environment.%[1]s] in config.toml",
 			sc.Environment, sc.Provider)
 	}
 	return nil
@@ -261,16 +261,24 @@ func (d doors) foresee(s *Settings, set scopes.Set) (warnings []string, err erro
 	if err != nil {
 		return nil, &Refusal{Code: UpstreamFailed, Detail: "the keystore does not answer", Err: err}
 	}
+	warn := func(w string) {
+		if !slices.Contains(warnings, w) {
+			warnings = append(warnings, w)
+		}
+	}
 	for _, sc := range set {
 		switch s.Policy.Rule(sc) {
 		case scopes.Deny:
-			return nil, &Refusal{Code: Denied, Detail: fmt.Sprintf("%s: the owner's policy permits no such lease", sc)}
+			return nil, &Refusal{Code: Denied, Detail: s.Policy.WhyDenied(sc)}
 		case scopes.Hold:
-			warnings = append(warnings, fmt.Sprintf("%s: the owner's policy holds these calls; they are not sent", sc))
+			warn(fmt.Sprintf("%s: the owner's policy holds these calls; they are not sent", sc))
+		}
+		if s.BaseURL(d.judge.catalog, sc.Provider) == "" {
+			warn(fmt.Sprintf("%s has no address yet; the owner sets base_url under [provider.%[1]s] in config.toml", sc.Provider))
 		}
 		w := fmt.Sprintf("there is no key for %s yet; the owner adds it with: cred key add %[1]s", sc.Provider)
-		if !slices.Contains(keys, string(sc.Provider)) && !slices.Contains(warnings, w) {
-			warnings = append(warnings, w)
+		if !slices.Contains(keys, string(sc.Provider)) {
+			warn(w)
 		}
 	}
 	return warnings, nil

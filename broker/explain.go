@@ -75,22 +75,20 @@ func (g judge) explain(ctx context.Context, s *Settings, in ExplainRequest) (Exp
 	if err != nil {
 		return refused(err)
 	}
-	if len(held) == 0 { // a lease for this provider, so that meaning goes on
-		call, acts, err := g.meaning(ctx, behalf{call: newID()}, s, call, scopes.Set{{Provider: call.Provider}})
-		e.tell(call, acts)
-		if err != nil {
-			return refused(err)
-		}
-		for _, a := range acts {
-			held = append(held, a.Scope())
-		}
-		e.decide(s.Policy.Decide(scopes.Question{Held: held, Acts: acts}))
-		return e, nil
+	exact := len(held) == 0
+	if exact { // any lease for this provider, so that the meaning is asked for
+		held = scopes.Set{{Provider: call.Provider}}
 	}
 	call, acts, err := g.meaning(ctx, behalf{call: newID()}, s, call, held)
 	e.tell(call, acts)
 	if err != nil {
 		return refused(err)
+	}
+	if exact {
+		held = nil
+		for _, a := range acts {
+			held = append(held, a.Scope())
+		}
 	}
 	e.decide(s.Policy.Decide(scopes.Question{Held: held, Acts: acts}))
 	return e, nil
@@ -113,7 +111,8 @@ func (e *Explanation) decide(d scopes.Decision) {
 	}
 }
 
-// parse reads a raw request. Its provider is the one whose host it names or,
+// parse reads a raw request. What belongs to the connection to the relay is not
+// asked for: a lease, the relay's own address, the absence of a web page. Its provider is the one whose host it names or,
 // for a request to the relay, the first segment of its path.
 func (g judge) parse(s *Settings, raw []byte) (scopes.Call, error) {
 	head, body, _ := bytes.Cut(bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n")), []byte("\n\n"))

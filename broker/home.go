@@ -90,7 +90,8 @@ func (h Home) lockFile() string    { return filepath.Join(h.Run, "broker.lock") 
 
 // Make creates the directories for the owner alone. It refuses one that others
 // can enter or that somebody else made: the sockets and keys in it would be
-// theirs.
+// theirs. The directory of the configuration may be shared, such as ~/.config;
+// the file itself is looked at when it is read.
 func (h Home) Make() error {
 	for _, dir := range []string{filepath.Dir(h.Config), h.State, h.Run} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -58,10 +58,6 @@ type mask struct {
 	longest int
 }
 
-// minHidden is the length under which a form of a key is too short to be told
-// from ordinary text.
-const minHidden = 6
-
 func newMask(key string) *mask {
 	m := new(mask)
 	m.add(key)
@@ -72,7 +68,7 @@ func newMask(key string) *mask {
 		// are left out. The padding stands for what is before it, such as the
 		// user name of basic authentication.
 		e := base64.RawStdEncoding.EncodeToString([]byte("\x00\x00"[:pad] + key))
-		e = e[min(len(e), []int{0, 2, 3}[pad]):max(0, len(e)-1)]
+		e = e[[]int{0, 2, 3}[pad] : len(e)-1]
 		m.add(e)
 		m.add(strings.NewReplacer("+", "-", "/", "_").Replace(e))
 	}
@@ -90,7 +86,7 @@ func isSyntax(r rune) bool {
 }
 
 func (m *mask) add(form string) {
-	if len(form) < minHidden || slices.ContainsFunc(m.hidden, func(h []byte) bool { return string(h) == form }) {
+	if slices.ContainsFunc(m.hidden, func(h []byte) bool { return string(h) == form }) {
 		return
 	}
 	m.hidden = append(m.hidden, []byte(form))

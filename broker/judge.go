@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/credbroker/cred/broker/audit"
 	"github.com/credbroker/cred/scopes"
@@ -31,10 +32,12 @@ type judgement struct {
 // who reads a request's line and headers and finds out whose it is.
 func (g judge) who(id string, r *http.Request) (j judgement) {
 	j.ID = id
-	call, token, err := accept(r, g.catalog)
+	call, token, malformed := accept(r, g.catalog)
 	j.Call = call
-	if err == nil {
-		j.Lease, err = g.holder(token)
+	lease, err := g.holder(token)
+	j.Lease = lease // for the log, even of a request that cannot be read
+	if malformed != nil {
+		return j.refused(malformed)
 	}
 	if err != nil {
 		return j.refused(err)
@@ -125,15 +128,8 @@ func (j judgement) refusal() *Refusal {
 
 // changes reports whether the call is more than a read, so that its entry must
 // be on disk, not only written, before a key is revealed.
-func (j judgement) changes() bool { return changes(j.Acts) }
-
-func changes(acts []scopes.Act) bool {
-	for _, a := range acts {
-		if a.Action != scopes.Read {
-			return true
-		}
-	}
-	return len(acts) == 0
+func (j judgement) changes() bool {
+	return slices.ContainsFunc(j.Acts, func(a scopes.Act) bool { return a.Action != scopes.Read })
 }
 
 // entry is the judgement as a line of the log.

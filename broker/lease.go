@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/golang-jwt/jwt/v5"
 
@@ -110,13 +111,9 @@ type claims struct {
 func (l *Leases) fold(e audit.Entry) {
 	switch e.Kind {
 	case audit.KindLease:
-		var set scopes.Set
-		for _, s := range e.Scopes {
-			sc, err := scopes.Parse(s)
-			if err != nil {
-				return // a lease that cannot be read covers nothing
-			}
-			set = append(set, sc)
+		set, err := scopes.ParseSet(strings.Join(e.Scopes, " "))
+		if err != nil {
+			return // a lease that cannot be read covers nothing
 		}
 		// A second line for one lease is none of ours: it would undo a revocation.
 		if _, twice := l.known[e.Lease]; !twice && l.now().Before(e.Expires) {
@@ -145,7 +142,7 @@ func (l *Leases) issue(ss scopes.Set, ttl time.Duration, subject, reason string,
 	now := l.now().Truncate(time.Second)
 	lease := Lease{
 		ID: "l_" + strings.ToLower(rand.Text()), Subject: clip(subject, maxSubject), Reason: clip(reason, maxReason),
-		Scopes: ss, Issued: now, Expires: now.Add(ttl),
+		Scopes: ss, Issued: now, Expires: l.now().Add(ttl + time.Second - 1).Truncate(time.Second), // whole seconds, never less than asked for
 	}
 	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{ss.String(), lease.Reason, jwt.RegisteredClaims{
 		Issuer: issuer, Audience: jwt.ClaimStrings{audience}, Subject: lease.Subject, ID: lease.ID,
@@ -191,14 +188,17 @@ func (l *Leases) forgetEnded() {
 	}
 }
 
+// clip returns s, or its beginning and an ellipsis when it has more than n bytes.
 func clip(s string, n int) string {
 	s = strings.ToValidUTF8(s, "")
-	for i := range s {
-		if i > n {
-			return s[:i] + "…"
-		}
+	if len(s) <= n {
+		return s
 	}
-	return s
+	s = s[:n]
+	for !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s + "…"
 }
 
 // verify returns the lease whose token this is. It is valid now if there is no
@@ -213,7 +213,9 @@ func (l *Leases) verify(token string) (Lease, error) {
 	var c claims
 	first := id == ""
 	if first {
-		if _, err := l.parser.ParseWithClaims(token, &c, l.key); err != nil {
+		// That it has expired is said below, of a lease that is known: the
+		// parser looks at the signature first.
+		if _, err := l.parser.ParseWithClaims(token, &c, l.key); err != nil && !errors.Is(err, jwt.ErrTokenExpired) {
 			return Lease{}, err
 		}
 		id = c.ID

@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,7 +22,8 @@ import (
 func (b *Broker) relay(w http.ResponseWriter, r *http.Request, id string) error {
 	s, err := b.config.settings()
 	if err != nil {
-		return b.misconfigured(id, r, err)
+		j := judgement{ID: id, Call: scopes.Call{Method: clip(r.Method, 16)}}
+		return b.refuse(j.refused(&Refusal{Code: Misconfigured, Detail: err.Error()}))
 	}
 	j := b.judge.who(id, r)
 	ctx, stop, err := b.leases.during(r.Context(), j.Lease.ID)
@@ -49,7 +52,7 @@ func (b *Broker) relay(w http.ResponseWriter, r *http.Request, id string) error 
 	resp, err := b.hand.send(ctx, j.Call, to, pending)
 	if err != nil {
 		pending.End(outcome(0, 0, began, err))
-		return failed(ctx, err)
+		return failed(ctx, err, "; the call may have happened")
 	}
 	w.Header().Set("Cred-Call", id)
 	n, err := deliver(ctx, w, resp)
@@ -120,9 +123,9 @@ func (b *Broker) lookup(ctx context.Context, who behalf, s *Settings, call scope
 	pending.End(outcome(status, int64(len(body)), began, err))
 	switch {
 	case err != nil:
-		return nil, failed(ctx, err)
+		return nil, failed(ctx, err, "")
 	case status != http.StatusOK:
-		return nil, &Refusal{Code: UpstreamFailed, Detail: "the provider answers " + http.StatusText(status)}
+		return nil, &Refusal{Code: UpstreamFailed, Detail: strings.TrimSpace(fmt.Sprintf("the provider answers %d %s", status, http.StatusText(status)))}
 	}
 	return body, nil
 }
@@ -135,28 +138,22 @@ func outcome(status int, n int64, began time.Time, err error) audit.Entry {
 	return e
 }
 
-// failed is what the agent is told when the hand came back empty.
-func failed(ctx context.Context, err error) *Refusal {
+// failed is what the agent is told when the hand came back empty. Then says what
+// that means for what was asked; a look-up can have changed nothing.
+func failed(ctx context.Context, err error, then string) *Refusal {
 	switch cause := context.Cause(ctx); {
 	case cause == errLeaseEnded || cause == errLeaseRevoked:
-		return &Refusal{Code: BadLease, Detail: cause.Error() + " while the call was under way; it may have happened"}
+		return &Refusal{Code: BadLease, Detail: cause.Error() + " while the call was under way" + then}
 	case cause != nil:
-		return &Refusal{Code: UpstreamFailed, Detail: "the call was given up; it may have happened", Err: err}
+		return &Refusal{Code: UpstreamFailed, Detail: "the call was given up" + then, Err: err}
 	}
 	if r := refuseWith(err); r.Code != Internal {
 		return r
 	}
-	return &Refusal{Code: UpstreamFailed, Detail: "the provider did not answer; the call may have happened", Err: err}
-}
-
-// misconfigured logs a call that was refused because the owner's file is wrong.
-func (b *Broker) misconfigured(id string, r *http.Request, err error) error {
-	refusal := &Refusal{Code: Misconfigured, Detail: err.Error()}
-	if err := b.audit.Append(audit.Entry{Kind: audit.KindCall, ID: id, Method: clip(r.Method, 16), Verdict: scopes.Deny.String(),
-		Code: string(Misconfigured), Why: err.Error()}, false); err != nil {
-		return &Refusal{Code: Unaudited, Err: err}
+	if errors.Is(err, errNotReached) {
+		return &Refusal{Code: UpstreamFailed, Detail: "the provider could not be reached; nothing was sent", Err: err}
 	}
-	return refusal
+	return &Refusal{Code: UpstreamFailed, Detail: "the provider did not answer" + then, Err: err}
 }
 
 // newID returns an id for a call. Ids of one broker do not repeat.

@@ -215,9 +215,7 @@ func (c *Catalog) Classify(call Call) (Call, []Act, error) {
 	if err != nil {
 		return Call{}, nil, err
 	}
-	if call, err = p.strip(call); err != nil {
-		return Call{}, nil, err
-	}
+	call = p.strip(call)
 	var acts []Act
 	if p.graphql != nil && call.Path == p.GraphQL {
 		call, acts, err = p.graphql.classify(call)
@@ -235,7 +233,7 @@ func (c *Catalog) Classify(call Call) (Call, []Act, error) {
 
 // strip empties the places in the query where p takes a credential. Those in
 // headers never pass [NewCall].
-func (p *provider) strip(call Call) (Call, error) {
+func (p *provider) strip(call Call) Call {
 	q := call.query()
 	for name := range q {
 		for _, a := range p.Auth {
@@ -248,7 +246,7 @@ func (p *provider) strip(call Call) (Call, error) {
 		}
 	}
 	call.Query = q.Encode()
-	return call, nil
+	return call
 }
 
 func (c *Catalog) provider(name Provider) (*provider, error) {

@@ -246,7 +246,7 @@ func (g *graphql) classify(call Call) (Call, []Act, error) {
 	}
 	var env envelope
 	if err := json.Unmarshal(body, &env, json.RejectUnknownMembers(true)); err != nil {
-		return call, nil, fmt.Errorf("%w: GraphQL request: %v", ErrUnclassified, err)
+		return call, nil, fmt.Errorf("%w: %s", ErrUnclassified, wrongEnvelope(body))
 	}
 	w, err := g.parse(env)
 	if err != nil {
@@ -259,6 +259,22 @@ func (g *graphql) classify(call Call) (Call, []Act, error) {
 	call.Header.Set("Content-Type", "application/json")
 	call.Body, err = w.print(env)
 	return call, w.acts.acts, err
+}
+
+// wrongEnvelope says which member of a GraphQL request is not understood.
+func wrongEnvelope(body jsontext.Value) string {
+	var members map[string]jsontext.Value
+	_ = json.Unmarshal(body, &members) // canonicalJSON has read it
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		switch name {
+		case "query", "operationName", "variables":
+		case "extensions":
+			return "GraphQL extensions are not relayed, such as persistedQuery: send the document itself"
+		default:
+			return fmt.Sprintf("a GraphQL request has no member %q: it has query, operationName and variables", name)
+		}
+	}
+	return "in a GraphQL request query and operationName are texts, and variables is an object"
 }
 
 // A walk goes through one operation and collects its acts.

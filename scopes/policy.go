@@ -167,6 +167,15 @@ func (p Policy) Rule(s Scope) Verdict {
 	return Deny
 }
 
+// WhyDenied says why p permits no lease for s, and what the owner could change.
+func (p Policy) WhyDenied(s Scope) string {
+	if p.denies(s) || s.Action == Grant {
+		return fmt.Sprintf("%s: the owner's policy denies it", s)
+	}
+	return fmt.Sprintf("%s: no rule of the owner's policy mentions it; the owner could add \"*/*:%s@%s\" to allow under [policy] in config.toml",
+		s, s.Action, s.Environment)
+}
+
 func (p Policy) denies(s Scope) bool {
 	return slices.ContainsFunc(p.Deny, func(r Pattern) bool { return r.names(s) })
 }

@@ -147,12 +147,13 @@ func (s *scanner) next() (line rawLine, torn int64, err error) {
 	return line, 0, nil
 }
 
-// days are the days of which dir holds anything, in order.
+// dayFiles says which files of a day there are.
 type dayFiles struct {
 	day       string
 	log, sign bool
 }
 
+// listDays returns the days of which dir holds anything, in order.
 func listDays(dir string) ([]dayFiles, error) {
 	list, err := os.ReadDir(dir)
 	if err != nil {
@@ -236,7 +237,7 @@ func Read(dir string, f Filter) iter.Seq2[Line, error] {
 				if !f.Since.IsZero() && p.Time.Before(f.Since) || !f.Until.IsZero() && !p.Time.Before(f.Until) {
 					return true
 				}
-				if !goes && !f.picks(&p.Entry) || f.Kind != "" && p.Kind != f.Kind {
+				if !goes && !f.picks(&p.Entry) {
 					return true
 				}
 				if p.awaits() {
@@ -245,6 +246,9 @@ func Read(dir string, f Filter) iter.Seq2[Line, error] {
 					if !line.Unfinished {
 						picked[p.ID] = true
 					}
+				}
+				if f.Kind != "" && p.Kind != f.Kind {
+					return true
 				}
 				return yield(line, nil)
 			})

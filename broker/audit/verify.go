@@ -31,7 +31,7 @@ const (
 	Rewritten   = "rewritten"    // other lines than a checkpoint signed
 	Forged      = "forged"       // a checkpoint that the key did not sign, or an unreadable one
 	RolledBack  = "rolled-back"  // a checkpoint signs fewer lines than an earlier one
-	Unsigned    = "unsigned"     // a day has ended, but no checkpoint covers its last lines
+	Unsigned    = "unsigned"     // no checkpoint covers lines that are old enough to have one
 )
 
 // A Problem is something that the broker did not write.
@@ -225,12 +225,15 @@ type walk struct {
 	tree     edge
 	torn     int64
 	tornHead []byte
-	checked  int    // checkpoints that hold
-	signed   uint64 // lines under the largest of those
-	claimed  uint64 // lines under the largest checkpoint with a good signature
-	bad      []int  // index of every checkpoint that does not hold
-	voids    []void // recovered entries that hold
-	tail     *tail  // a run of lines at the end that are not ours
+	checked  int       // checkpoints that hold
+	signed   uint64    // lines under the largest of those
+	claimed  uint64    // lines under the largest checkpoint with a good signature
+	bad      []int     // index of every checkpoint that does not hold
+	loose    int64     // the first line that no checkpoint covers
+	since    time.Time // its time
+	latest   time.Time // of the last line
+	voids    []void    // recovered entries that hold
+	tail     *tail     // a run of lines at the end that are not ours
 }
 
 // void is a recovered entry that voids what is before it, and the first
@@ -248,6 +251,10 @@ type tail struct {
 	tree       edge
 	prev       [sha256.Size]byte
 }
+
+// unsignedFor is how long lines may go without a checkpoint: one is made within a
+// second or so, where the disk lets it.
+const unsignedFor = 15 * time.Second
 
 // walkDay checks one day. last says that no later day is here: only then may its
 // end be torn or unsigned. It reads the checkpoints first, so that a broker that
@@ -318,6 +325,13 @@ func (w *walk) walkDay(d dayFiles, last bool) error {
 	}
 	w.known = true
 
+	w.endOfDay(logName, checkpoints, last)
+	return nil
+}
+
+// endOfDay reports what is wrong with how a file ends. Checkpoints are those of
+// lines that it does not have.
+func (w *walk) endOfDay(logName string, checkpoints []checkpoint, last bool) {
 	if n := len(checkpoints); n > 0 {
 		for _, c := range checkpoints {
 			w.bad = append(w.bad, c.index)
@@ -331,13 +345,19 @@ func (w *walk) walkDay(d dayFiles, last bool) error {
 	if !last && w.torn > 0 {
 		w.report(Problem{File: logName, Line: int64(w.lines) + 1, Kind: Torn, What: fmt.Sprintf("%d bytes of an unfinished line, though later files exist", w.torn)})
 	}
+	if last && w.loose > 0 && w.latest.Sub(w.since) > unsignedFor {
+		w.report(Problem{
+			File: logName, Line: w.loose, Kind: Unsigned,
+			What: fmt.Sprintf("no checkpoint covers lines %d to %d, which were written over %s: checkpoints were taken away, or the lines were made",
+				w.loose, w.lines, w.latest.Sub(w.since).Round(time.Second)),
+		})
+	}
 	if !last && w.claimed < w.lines {
 		w.report(Problem{
 			File: logName, Line: int64(w.lines), Kind: Unsigned,
 			What: fmt.Sprintf("the day has ended, but no checkpoint covers its last %d lines: checkpoints were taken away, or the lines were added", w.lines-w.claimed),
 		})
 	}
-	return nil
 }
 
 func (c checkpoint) name() string {
@@ -470,6 +490,9 @@ func (w *walk) one(file string, raw rawLine) {
 		w.voids = append(w.voids, void{line: n})
 	}
 	w.lines++
+	if w.latest = p.Time; w.lines > w.claimed && w.loose == 0 {
+		w.loose, w.since = n, p.Time
+	}
 	w.seq = p.Seq
 	w.prev = p.hash
 	w.tree.add(tlog.RecordHash(raw.text))
@@ -514,6 +537,8 @@ type healed struct {
 	line int64 // of the first day
 	// since leaves out lines that are too old.
 	since time.Time
+	// signed is how many lines of the last day a checkpoint covers.
+	signed uint64
 }
 
 // recover reads the recent part, cuts off a torn end, and makes the log ready to
@@ -544,6 +569,7 @@ func (l *Log) recover(o Options) (rec Recovery, heal healed, err error) {
 				return rec, heal, err
 			}
 			rec.Unsigned = int64(w.lines - min(w.signed, w.lines))
+			heal.signed = w.signed
 			c := *w
 			end = &c
 		}
@@ -730,6 +756,11 @@ func fold(dir string, heal healed, do func(Entry)) error {
 	for i, day := range heal.days {
 		err := eachLine(dir, day, func(n int64, p *parsed, bad error) bool {
 			if bad != nil || i == 0 && n < heal.line || p.Time.Before(heal.since) {
+				return true
+			}
+			// Anybody can write a line that fits, and take the checkpoints away.
+			// A line that no checkpoint covers may take a lease, but give none.
+			if i == len(heal.days)-1 && n > int64(heal.signed) && p.Kind == KindLease {
 				return true
 			}
 			do(p.Entry)

@@ -46,8 +46,8 @@ const (
 
 func newRequest(e *Entry, begin, sync bool) *request {
 	r := &request{begin: begin, outcome: e.Kind == KindOutcome, sync: sync, done: make(chan error, 1)}
-	if e.Kind == KindRevoke {
-		r.sync, r.sign = true, true
+	if e.Kind == KindRevoke || e.Kind == KindLease {
+		r.sync, r.sign = true, true // what a restart goes by is signed
 	}
 	if begin && e.awaits() {
 		r.id = e.ID

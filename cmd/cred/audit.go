@@ -371,22 +371,23 @@ func (s *storyteller) tellCall(st *story) (line string, more []string) {
 		acts[i] = strings.Join(strings.Fields(a.Operation+" "+a.Resource+" "+a.Scope), " ")
 	}
 	if len(acts) == 0 {
-		acts = []string{strings.TrimSpace(st.Provider + " " + st.Method + " " + short(st.Path))}
+		acts = []string{strings.TrimSpace(st.Provider + " " + st.Method + " " + short(st.Path, 80))}
 	}
 	line = acts[0] + "  " + cameOf(st)
 	for _, a := range acts[1:] {
 		more = append(more, "and "+a)
 	}
 	for _, l := range st.lookups {
-		more = append(more, fmt.Sprintf("look-up at %s: %s %s  %s", l.Provider, l.Method, short(l.Path), cameOf(l)))
+		more = append(more, fmt.Sprintf("look-up at %s: %s %s  %s", l.Provider, l.Method, short(l.Path, 80), cameOf(l)))
 	}
 	return line, more
 }
 
-// short keeps what an agent made up from filling the screen.
-func short(s string) string {
-	if r := []rune(s); len(r) > 80 {
-		return string(r[:79]) + "…"
+// short cuts what has more than n characters, such as what an agent made up to
+// fill the screen.
+func short(s string, n int) string {
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
 	}
 	return s
 }
@@ -576,7 +577,7 @@ func newVerification(dir, from string, r audit.Report) verification {
 		Before: r.Before, Unsigned: r.Unsigned, Torn: r.TornBytes, More: r.More, Unfinished: []unfinished{}, Problems: []problem{},
 	}
 	for _, l := range r.Unfinished {
-		what := strings.TrimSpace(l.Provider + " " + l.Method + " " + short(l.Path))
+		what := strings.TrimSpace(l.Provider + " " + l.Method + " " + short(l.Path, 80))
 		if len(l.Acts) > 0 {
 			what = strings.Join(strings.Fields(l.Acts[0].Operation+" "+l.Acts[0].Resource+" "+l.Acts[0].Scope), " ")
 		}

@@ -17,7 +17,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -212,27 +211,6 @@ func (t *teller) answer(out string) {
 // width is how many columns the story takes at most.
 const width = 100
 
-// wrap breaks a line between words, so that no part of it is longer than columns.
-func wrap(line string, columns int) string {
-	var b strings.Builder
-	column := 0
-	for i, word := range strings.Fields(line) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case column+1+n > columns:
-			b.WriteString("\n  ")
-			column = 2
-		default:
-			b.WriteByte(' ')
-			column++
-		}
-		b.WriteString(word)
-		column += n
-	}
-	return b.String()
-}
-
 var uuid = regexp.MustCompile(`([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 // shortIDs leaves of each of Railway's ids the beginning, which is enough to recognize it. Whole, they hide the words.
@@ -373,7 +351,7 @@ func (t *teller) refused(call demo.Attempt, a demo.Answer) error {
 		} else {
 			reason = "  " + reason
 		}
-		text := wrap(plain(reason), width-2)
+		text := strings.Join(fold(plain(reason), width-2), "\n")
 		t.printf("  %s\n", strings.ReplaceAll(strings.Replace(text, code, t.paint(t.stdout, bad, code), 1), "\n", "\n  "))
 	}
 	return nil
@@ -449,7 +427,7 @@ func (t *teller) readLog(ctx context.Context) error {
 		if strings.HasPrefix(line, " ") {
 			continue // the further acts of the call before
 		}
-		line = plain(clip(line, width-2))
+		line = plain(short(strings.TrimRight(line, " \n"), width-2))
 		line = strings.Replace(line, " deny ", " "+t.paint(t.stdout, bad, "deny")+" ", 1)
 		t.printf("  %s\n", strings.Replace(line, " allow ", " "+t.paint(t.stdout, good, "allow")+" ", 1))
 	}
@@ -472,13 +450,4 @@ func (t *teller) auditKey(ctx context.Context) (string, error) {
 	var s broker.Status
 	err := json.Unmarshal([]byte(out), &s)
 	return s.AuditKey, err
-}
-
-// clip cuts a line that is longer than columns.
-func clip(line string, columns int) string {
-	runes := []rune(strings.TrimRight(line, " \n"))
-	if len(runes) <= columns {
-		return string(runes)
-	}
-	return string(runes[:columns-1]) + "…"
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -131,8 +130,12 @@ func writeFirstConfig(home broker.Home, kind keystore.Kind) (made bool, err erro
 }
 
 // replaceFile writes a file anew in one step: whoever reads sees the old or the
-// new.
+// new. A link stays a link.
 func replaceFile(path string, data []byte) error {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return err
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
@@ -146,6 +149,3 @@ func replaceFile(path string, data []byte) error {
 	}
 	return nil
 }
-
-// trimNewline removes the line end that a terminal or an echo adds to a secret.
-func trimNewline(s string) string { return strings.TrimRight(s, "\r\n") }

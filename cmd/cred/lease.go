@@ -84,6 +84,11 @@ func (in *leaseInput) read(args []string) error {
 }
 
 func lease(ctx context.Context, e env, in leaseInput) error {
+	if len(in.command) > 0 {
+		if _, err := exec.LookPath(in.command[0]); err != nil {
+			return err // before a lease is spent on it
+		}
+	}
 	client, err := connect(ctx, e)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -83,7 +84,7 @@ func plain(s string) string {
 }
 
 // progress shows on a terminal that something takes longer than a second. The
-// caller calls stop when it is done.
+// caller calls stop when it is done; a second call does nothing.
 func (e env) progress(what string) (stop func()) {
 	if !isTerminal(e.stderr) {
 		return func() {}
@@ -103,7 +104,7 @@ func (e env) progress(what string) (stop func()) {
 			}
 		}
 	}()
-	return func() { close(done); <-gone }
+	return sync.OnceFunc(func() { close(done); <-gone })
 }
 
 // ago is how long ago t was, for people.

@@ -149,5 +149,5 @@ func askStarter(e env, isNew bool) (string, error) {
 	if err != nil || strings.TrimSpace(line) == "" {
 		return "", errNoPassphrase
 	}
-	return strings.TrimRight(line, "\r\n"), nil
+	return trimNewline(line), nil
 }

@@ -106,12 +106,12 @@ func start(ctx context.Context, e env, home broker.Home) error {
 	}
 }
 
-// answer gives the broker the passphrase that it asks for, or nothing when
-// there is nobody to ask.
+// answer gives the broker the passphrase that it asks for. Where there is nobody
+// to ask, or the person did not say one, the broker ends.
 func answer(in io.WriteCloser, e env, isNew bool) error {
 	passphrase, err := prompt(e, isNew)
 	if err != nil {
-		return in.Close() // the broker says what could be done
+		return errors.Join(err, in.Close())
 	}
 	_, err = fmt.Fprintln(in, passphrase)
 	return err
@@ -151,7 +151,7 @@ func brokerEnviron(environ []string) []string {
 }
 
 // errNoPassphrase says what can be done where nobody can be asked.
-var errNoPassphrase = errors.New("the sealed keystore needs its passphrase: set CRED_PASSPHRASE_FILE, or run cred serve in a terminal")
+var errNoPassphrase = errors.New("the sealed keystore needs its passphrase: set CRED_PASSPHRASE_FILE, or run this in a terminal")
 
 // passphraseFor returns how a keystore gets its passphrase: from the file that
 // CRED_PASSPHRASE_FILE names, otherwise from ask.
@@ -165,13 +165,16 @@ func passphraseFor(e env, ask func(isNew bool) (string, error)) func(context.Con
 		if err != nil {
 			return "", fmt.Errorf("CRED_PASSPHRASE_FILE: %w", err)
 		}
-		passphrase := strings.TrimRight(string(data), "\r\n")
+		passphrase := trimNewline(string(data))
 		if passphrase == "" {
 			return "", fmt.Errorf("CRED_PASSPHRASE_FILE: %s is empty", path)
 		}
 		return passphrase, nil
 	}
 }
+
+// trimNewline removes the line end that a terminal or an echo adds to a secret.
+func trimNewline(s string) string { return strings.TrimRight(s, "\r\n") }
 
 // prompt asks the person at the terminal for the passphrase, twice for a new
 // one.

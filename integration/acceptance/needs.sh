@@ -26,7 +26,9 @@ fail() {
 command -v apt-get >/dev/null 2>&1 || fail "there is no apt-get here"
 [ "$(id -u)" = 0 ] || fail "you are not root"
 echo "make test: installing$missing" >&2
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 # shellcheck disable=SC2086 # a list of packages
-{ apt-get update && apt-get install -y --no-install-recommends $missing; } >/dev/null 2>/tmp/cred-needs.log ||
-	fail "$(tail -n 1 /tmp/cred-needs.log)"
+{ apt-get update && apt-get install -y --no-install-recommends $missing; } >/dev/null 2>"$log" ||
+	fail "$(tail -n 1 "$log")"
