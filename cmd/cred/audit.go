@@ -84,6 +84,18 @@ func (in *auditInput) read(now time.Time, kind, since, until string) (err error)
 	if in.Verdict != "" && !slices.Contains(verdicts, in.Verdict) {
 		return oneOf("--verdict", in.Verdict, verdicts)
 	}
+	if in.Provider != "" {
+		catalog, err := scopes.Builtin()
+		if err != nil {
+			return err
+		}
+		if _, err := catalog.Describe(scopes.Provider(in.Provider)); err != nil {
+			return usagef("--provider: %w", err)
+		}
+	}
+	if in.Environment != "" && !scopes.IsName(in.Environment) {
+		return usagef("--env %q is not the name of an environment", in.Environment)
+	}
 	if in.Since, err = moment(now, since); err != nil {
 		return usagef("--since %w", err)
 	}

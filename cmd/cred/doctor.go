@@ -53,7 +53,7 @@ const (
 )
 
 // A doctor looks at one home. It starts no broker, asks for no passphrase,
-// dials no provider and writes nothing.
+// dials no provider and leaves nothing behind.
 type doctor struct {
 	env
 	home     broker.Home
@@ -166,6 +166,8 @@ func (d *doctor) directories() {
 			d.fail("directories", "move it away", "%s is not a directory", dir)
 		case runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0:
 			d.fail("directories", "run: chmod 700 "+dir, "%s can be entered by others", dir)
+		case !writable(dir):
+			d.fail("directories", "no broker can start until it can; is the disk full, or mounted for reading only?", "nothing can be written in %s", dir)
 		default:
 			continue
 		}
@@ -174,6 +176,28 @@ func (d *doctor) directories() {
 	if fine {
 		d.ok("directories", "%s and %s are yours alone", d.home.State, d.home.Run)
 	}
+}
+
+// writable tries whether a file can be made in dir, and every log in it be
+// written on.
+func writable(dir string) bool {
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return false
+	}
+	_, err = f.Write([]byte{0})
+	if errors.Join(err, f.Close(), os.Remove(f.Name())) != nil {
+		return false
+	}
+	logs, _ := filepath.Glob(filepath.Join(dir, "*.jsonl")) // the pattern is well formed
+	for _, name := range logs {
+		f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return false
+		}
+		_ = f.Close() // nothing was written
+	}
+	return true
 }
 
 func (d *doctor) broker(ctx context.Context) {

@@ -7,12 +7,15 @@ import (
 )
 
 func revokeCommand(e env) *cli.Command {
-	var all bool
+	var all, asJSON bool
 	return &cli.Command{
 		Name:      "revoke",
 		Usage:     "end leases at once, with what is under way",
 		ArgsUsage: "ID...",
-		Flags:     []cli.Flag{&cli.BoolFlag{Name: "all", Usage: "every lease there is", Destination: &all}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all", Usage: "every lease there is", Destination: &all},
+			&cli.BoolFlag{Name: "json", Usage: "answer the leases that it ended, as one JSON document", Destination: &asJSON},
+		},
 		Action: func(c *cli.Context) error {
 			requests := []broker.RevokeRequest{{All: true}}
 			switch {
@@ -31,17 +34,22 @@ func revokeCommand(e env) *cli.Command {
 				return err
 			}
 			defer client.Close()
+			ended := []broker.LeaseInfo{}
 			for _, r := range requests {
-				ended, err := client.Revoke(c.Context, r)
+				some, err := client.Revoke(c.Context, r)
 				if err != nil {
 					return err
 				}
-				for _, l := range ended {
-					e.printf("%s revoked\n", l.ID)
-				}
-				if len(ended) == 0 {
-					e.say("nothing to revoke: no lease was live")
-				}
+				ended = append(ended, some...)
+			}
+			if asJSON {
+				return e.printJSON(ended)
+			}
+			for _, l := range ended {
+				e.printf("%s revoked\n", l.ID)
+			}
+			if len(ended) == 0 {
+				e.say("nothing to revoke: it has ended already")
 			}
 			return nil
 		},
