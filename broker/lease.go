@@ -57,6 +57,11 @@ type Leases struct {
 	log    *audit.Log
 	parser *jwt.Parser
 
+	// giving is held over the writing of a line: shared while a lease is given,
+	// alone while leases are revoked. So what is in memory and what a restart
+	// makes of the log agree on which leases a revocation of all has met.
+	giving sync.RWMutex
+
 	mu     sync.Mutex
 	known  map[string]*leaseState
 	tokens map[string]string // SHA-256 of a token that was verified: id of its lease
@@ -154,6 +159,8 @@ func (l *Leases) issue(ss scopes.Set, ttl time.Duration, subject, reason string,
 		return Lease{}, "", err
 	}
 	lease.token = audit.Digest(token)
+	l.giving.RLock()
+	defer l.giving.RUnlock()
 	// It is known before it is in the log, so that "revoke all" misses none.
 	state := &leaseState{Lease: lease}
 	l.mu.Lock()
@@ -273,7 +280,20 @@ func (l *Leases) during(ctx context.Context, id string) (_ context.Context, stop
 // what is under way with it. It takes effect at once; the error says that it is
 // not on disk and would be forgotten by a restart.
 func (l *Leases) revoke(id string, peer *audit.Peer) (ended []Lease, err error) {
+	ended = l.cut(id) // at once, whatever is being written
+	l.giving.Lock()
+	defer l.giving.Unlock()
+	ended = append(ended, l.cut(id)...) // what was given meanwhile
+	// A lease that has ended is revoked again: the first time may not have
+	// reached the disk.
+	return ended, l.log.Append(audit.Entry{Kind: audit.KindRevoke, Lease: id, Peer: peer}, true)
+}
+
+// cut ends leases in memory, with what is under way, and returns those that
+// were live.
+func (l *Leases) cut(id string) (ended []Lease) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, s := range l.known {
 		if s.ID != id && id != allLeases {
 			continue
@@ -286,10 +306,7 @@ func (l *Leases) revoke(id string, peer *audit.Peer) (ended []Lease, err error) 
 			(*cut)(errLeaseRevoked)
 		}
 	}
-	l.mu.Unlock()
-	// A lease that has ended is revoked again: the first time may not have
-	// reached the disk.
-	return ended, l.log.Append(audit.Entry{Kind: audit.KindRevoke, Lease: id, Peer: peer}, true)
+	return ended
 }
 
 // find returns the lease whose id is or begins with prefix, which is enough
