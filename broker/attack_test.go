@@ -33,6 +33,16 @@ func (w *world) logFile() string {
 	return logs[0]
 }
 
+// relink makes a line of the log fit behind another, and returns its own hash.
+// It needs no key.
+func relink(line []byte, seq int, prev []byte) (text string, hash []byte) {
+	_, rest, _ := bytes.Cut(line, []byte(`"time"`))
+	rest, _, _ = bytes.Cut(rest, []byte(`,"hash":"`))
+	body := fmt.Sprintf(`{"seq":%d,"time"%s`, seq, rest)
+	sum := sha256.Sum256(append(bytes.Clone(prev), body+"}"...))
+	return fmt.Sprintf("%s,\"hash\":\"%x\"}\n", body, sum), sum[:]
+}
+
 // TestForgedLineRevivesNoLease tells an attack: while the broker is down, an
 // agent whose lease was revoked appends a line to the log that gives the lease
 // again, with a wider scope. The chain's hashes need no key, so the line fits.
@@ -64,16 +74,16 @@ func TestForgedLineRevivesNoLease(t *testing.T) {
 	if err := json.Unmarshal(last, &tail); err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := bytes.Cut(given, []byte(`"time"`))
-	rest, _, _ = bytes.Cut(rest, []byte(`,"hash":"`))
-	body := fmt.Sprintf(`{"seq":%d,"time"%s`, tail.Seq+1, bytes.Replace(rest, []byte("records:read"), []byte("records:write"), 1))
-	prev, _ := hex.DecodeString(tail.Hash)
-	sum := sha256.Sum256(append(prev, body+"}"...))
+	prev, err := hex.DecodeString(tail.Hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged, _ := relink(bytes.Replace(given, []byte("records:read"), []byte("records:write"), 1), tail.Seq+1, prev)
 	f, err := os.OpenFile(w.logFile(), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintf(f, "%s,\"hash\":\"%x\"}\n", body, sum)
+	io.WriteString(f, forged)
 	f.Close()
 	w.serve()
 	if strings.Contains(w.log.String(), "does not hold") {
@@ -96,31 +106,19 @@ func TestForgedLineRevivesNoLease(t *testing.T) {
 func TestLogWithoutCheckpointsGivesNoLease(t *testing.T) {
 	w := newWorld(t)
 	token := w.lease("records:read@staging")
-	if _, err := w.client.Revoke(t.Context(), broker.RevokeRequest{All: true}); err != nil {
-		t.Fatal(err)
-	}
-	w.stop()
-	data, err := os.ReadFile(w.logFile())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	prev, seq := make([]byte, sha256.Size), 0
-	for line := range bytes.Lines(data) {
-		if bytes.Contains(line, []byte(`"kind":"revoke"`)) {
-			continue
+	w.revokeAndEdit(func(log []byte) []byte {
+		var out []byte
+		prev, seq := make([]byte, sha256.Size), 0
+		for line := range bytes.Lines(log) {
+			if !bytes.Contains(line, revocation) {
+				var again string
+				seq++
+				again, prev = relink(line, seq, prev)
+				out = append(out, again...)
+			}
 		}
-		seq++
-		_, rest, _ := bytes.Cut(line, []byte(`"time"`))
-		rest, _, _ = bytes.Cut(rest, []byte(`,"hash":"`))
-		body := fmt.Sprintf(`{"seq":%d,"time"%s`, seq, rest)
-		sum := sha256.Sum256(append(prev, body+"}"...))
-		prev = sum[:]
-		fmt.Fprintf(&out, "%s,\"hash\":\"%x\"}\n", body, sum)
-	}
-	if err := os.WriteFile(w.logFile(), out.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+		return out
+	})
 	if err := os.Remove(strings.TrimSuffix(w.logFile(), "jsonl") + "checkpoints"); err != nil {
 		t.Fatal(err)
 	}

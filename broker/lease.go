@@ -144,14 +144,15 @@ func (l *Leases) issue(ss scopes.Set, ttl time.Duration, subject, reason string,
 	if len(ss) == 0 {
 		return Lease{}, "", errors.New("a lease for nothing")
 	}
-	now := l.now().Truncate(time.Second)
+	now := l.now()
 	lease := Lease{
 		ID: "l_" + strings.ToLower(rand.Text()), Subject: clip(subject, maxSubject), Reason: clip(reason, maxReason),
-		Scopes: ss, Issued: now, Expires: l.now().Add(ttl + time.Second - 1).Truncate(time.Second), // whole seconds, never less than asked for
+		Scopes: ss, Issued: now.Truncate(time.Second),
+		Expires: now.Add(ttl + time.Second - 1).Truncate(time.Second), // whole seconds, never less than asked for
 	}
 	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{ss.String(), lease.Reason, jwt.RegisteredClaims{
 		Issuer: issuer, Audience: jwt.ClaimStrings{audience}, Subject: lease.Subject, ID: lease.ID,
-		IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(lease.Expires),
+		IssuedAt: jwt.NewNumericDate(lease.Issued), NotBefore: jwt.NewNumericDate(lease.Issued), ExpiresAt: jwt.NewNumericDate(lease.Expires),
 	}})
 	t.Header["kid"] = l.kid
 	token, err := t.SignedString(l.signer)

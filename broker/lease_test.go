@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -176,27 +177,15 @@ func TestLeasesSurviveARestart(t *testing.T) {
 func TestTamperedLogVoidsLeases(t *testing.T) {
 	w := newWorld(t)
 	token := w.lease("records:read@staging")
-	if _, err := w.client.Revoke(t.Context(), broker.RevokeRequest{All: true}); err != nil {
-		t.Fatal(err)
-	}
-	w.stop()
-	logs, _ := filepath.Glob(filepath.Join(w.home.AuditDir(), "*.jsonl"))
-	data, err := os.ReadFile(logs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []string
-	for _, line := range strings.SplitAfter(string(data), "\n") {
-		if !strings.Contains(line, `"kind":"revoke"`) {
-			out = append(out, line)
+	w.revokeAndEdit(func(log []byte) []byte {
+		var out []byte
+		for line := range bytes.Lines(log) {
+			if !bytes.Contains(line, revocation) {
+				out = append(out, line...)
+			}
 		}
-	}
-	if len(out) == len(strings.SplitAfter(string(data), "\n")) {
-		t.Fatal("no revocation in the log")
-	}
-	if err := os.WriteFile(logs[0], []byte(strings.Join(out, "")), 0o600); err != nil {
-		t.Fatal(err)
-	}
+		return out
+	})
 	w.serve()
 	if a := w.call(token, "GET", stagingZone, ""); a.code != "bad-lease" {
 		t.Errorf("the revoked lease came back: %+v", a)
@@ -208,25 +197,36 @@ func TestTamperedLogVoidsLeases(t *testing.T) {
 func TestTruncatedLogVoidsLeases(t *testing.T) {
 	w := newWorld(t)
 	token := w.lease("records:read@staging")
-	if _, err := w.client.Revoke(t.Context(), broker.RevokeRequest{All: true}); err != nil {
-		t.Fatal(err)
-	}
-	w.stop()
-	logs, _ := filepath.Glob(filepath.Join(w.home.AuditDir(), "*.jsonl"))
-	data, err := os.ReadFile(logs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, _, ok := strings.Cut(string(data), `"kind":"revoke"`)
-	if !ok {
-		t.Fatal("no revocation in the log")
-	}
-	if err := os.WriteFile(logs[0], []byte(head[:strings.LastIndexByte(head, '\n')+1]), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.revokeAndEdit(func(log []byte) []byte {
+		head, _, _ := bytes.Cut(log, revocation)
+		return head[:bytes.LastIndexByte(head, '\n')+1]
+	})
 	w.serve()
 	if a := w.call(token, "GET", stagingZone, ""); a.code != "bad-lease" {
 		t.Errorf("the revoked lease came back: %+v", a)
+	}
+}
+
+// revocation is what the line of one holds.
+var revocation = []byte(`"kind":"revoke"`)
+
+// revokeAndEdit revokes all leases, stops the broker and edits its log, which
+// holds the revocation.
+func (w *world) revokeAndEdit(edit func(log []byte) []byte) {
+	w.t.Helper()
+	if _, err := w.client.Revoke(w.t.Context(), broker.RevokeRequest{All: true}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.stop()
+	log, err := os.ReadFile(w.logFile())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !bytes.Contains(log, revocation) {
+		w.t.Fatal("no revocation in the log")
+	}
+	if err := os.WriteFile(w.logFile(), edit(log), 0o600); err != nil {
+		w.t.Fatal(err)
 	}
 }
 

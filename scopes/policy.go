@@ -28,9 +28,6 @@ func (p Pattern) String() string {
 	return p.provider + "/" + p.resource + ":" + p.action + "@" + p.environment
 }
 
-// MarshalText implements [encoding.TextMarshaler].
-func (p Pattern) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
-
 // UnmarshalText implements [encoding.TextUnmarshaler] with [ParsePattern].
 func (p *Pattern) UnmarshalText(text []byte) (err error) {
 	*p, err = ParsePattern(string(text))

@@ -150,12 +150,6 @@ func (s Scope) String() string {
 	return fmt.Sprintf("%s/%s:%s@%s", s.Provider, s.Resource, s.Action, s.Environment)
 }
 
-// MarshalText implements [encoding.TextMarshaler].
-func (s Scope) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// UnmarshalText implements [encoding.TextUnmarshaler] with [Parse].
-func (s *Scope) UnmarshalText(text []byte) (err error) { *s, err = Parse(string(text)); return err }
-
 // Covers reports whether a lease with s may do what need says.
 func (s Scope) Covers(need Scope) bool {
 	return need.Environment != Nowhere && s.Provider == need.Provider && s.Resource == need.Resource &&

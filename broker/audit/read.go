@@ -237,7 +237,7 @@ func Read(dir string, f Filter) iter.Seq2[Line, error] {
 				if !f.Since.IsZero() && p.Time.Before(f.Since) || !f.Until.IsZero() && !p.Time.Before(f.Until) {
 					return true
 				}
-				if !goes && !f.picks(&p.Entry) {
+				if !goes && !f.Picks(&p.Entry) {
 					return true
 				}
 				if p.awaits() {
@@ -263,7 +263,9 @@ func Read(dir string, f Filter) iter.Seq2[Line, error] {
 	}
 }
 
-func (f *Filter) picks(e *Entry) bool {
+// Picks says whether the filter picks an entry by itself, its kind and time left
+// aside. An outcome goes with its call, whatever its own fields say.
+func (f *Filter) Picks(e *Entry) bool {
 	if f.Environment != "" {
 		at := "@" + f.Environment
 		if !slices.ContainsFunc(e.Acts, func(a Act) bool { return strings.HasSuffix(a.Scope, at) }) &&

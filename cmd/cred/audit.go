@@ -317,13 +317,7 @@ func (s *storyteller) take(line audit.Line) {
 
 func (s *storyteller) picks(st *story) bool {
 	f := s.filter
-	at := "@" + f.Environment
-	in := f.Environment == "" ||
-		slices.ContainsFunc(st.Acts, func(a audit.Act) bool { return strings.HasSuffix(a.Scope, at) }) ||
-		slices.ContainsFunc(st.Scopes, func(sc string) bool { return strings.HasSuffix(sc, at) })
-	return in && (f.Kind == "" || f.Kind == st.Kind) && (f.Lease == "" || f.Lease == st.Lease) &&
-		(f.Provider == "" || f.Provider == st.Provider) && (f.Verdict == "" || f.Verdict == st.Verdict) &&
-		(f.Until.IsZero() || st.Time.Before(f.Until))
+	return f.Picks(&st.Entry) && (f.Kind == "" || f.Kind == st.Kind) && (f.Until.IsZero() || st.Time.Before(f.Until))
 }
 
 // The columns of a line: when, what it is, who. The rest is free text.
