@@ -536,6 +536,10 @@ func explain(err error) error {
 	case has("failed to unlock correct collection") && has("/aliases/default"):
 		return &trouble{ErrUnavailable, "the keyring has no default collection, or did not unlock it",
 			"log in to the desktop once, or make a collection in its password program, " + orFile}
+	case has("Object does not exist at path"):
+		// The library looks for an item and then reads it; another process
+		// has removed it in between.
+		return keyring.ErrNotFound
 	case has("failed to unlock correct collection"), has("locked"), has("IsLocked"),
 		// What "security" of macOS exits with: no interaction allowed,
 		// authorization failed, cancelled by the user.
